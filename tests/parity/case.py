@@ -1,0 +1,216 @@
+"""A parity case: build a module of an original package, run it forward and backward, write what it computed.
+
+Nothing here knows a package: a row of a table (flash.py, ...) names the class, its options, its inputs and its call.
+The file holds, beside the usual safetensors header and data,
+
+    __metadata__  module, config, call, dtype, tolerance, package: strings, the middle four JSON
+    param.NAME    every entry of state_dict()            in.NAME      every input
+    out.I         every tensor that the call returned    gout.I       the upstream gradient given to out.I
+    gin.NAME      gradient of a floating input           gparam.NAME  gradient of a parameter
+"""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import struct
+import zlib
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+# Bounds on |got - want| / (|want| + 1e-12) per tensor.
+EXACT = {"out": 1e-9, "gin": 1e-8, "gparam": 1e-8}
+# For an original that rounds to float32 on the way, even when its weights are float64.
+SINGLE = {"out": 1e-6, "gin": 1e-5, "gparam": 1e-5}
+
+# Options that take a class rather than a module; JSON holds the class's name.
+CLASS_OPTIONS = {"norm_klass"}
+
+
+@dataclass
+class Case:
+    name: str
+    module: str  # "package.Class" or "package.function"
+    config: dict  # keyword arguments of the constructor; a nested module is {"class": ..., options}
+    inputs: dict  # name -> maker of a tensor, from the functions below
+    kwargs: dict = field(default_factory=dict)  # of the call: a string names an input, {"py": s} is the string s
+    args: list | None = None  # of the call; every input that kwargs does not name, when unset
+    method: str = "forward"  # of the module
+    tolerance: dict = field(default_factory=lambda: EXACT)
+    frozen: set = field(default_factory=set)  # floating inputs that want no gradient
+    distribution: str = ""  # name on PyPI, when it is not the package's with dashes
+
+    @property
+    def call(self):
+        named = {v for v in self.kwargs.values() if isinstance(v, str)}
+        args = [n for n in self.inputs if n not in named] if self.args is None else self.args
+        call = {"args": args, "kwargs": self.kwargs}
+        return call if self.method == "forward" else call | {"method": self.method}
+
+
+# ---- inputs: each returns a function from a generator to a tensor
+
+
+def normal(*shape, std=1.0):
+    return lambda g: std * torch.randn(shape, generator=g, dtype=torch.float64)
+
+
+def values(data, dtype=torch.float64):
+    return lambda g: torch.tensor(data, dtype=dtype)
+
+
+def integers(*shape, high):
+    return lambda g: torch.randint(high, shape, generator=g)
+
+
+def lengths(n, *real):
+    """A mask [len(real), n] that is true on the first real[i] places of row i."""
+    return lambda g: torch.arange(n) < torch.tensor(real)[:, None]
+
+
+def scattered(*shape, keep=0.6):
+    return lambda g: torch.rand(shape, generator=g) < keep
+
+
+def zero_rows(make, *rows):
+    """make's tensor with the given rows of dimension -2 set to zero."""
+
+    def made(g):
+        t = make(g)
+        t[..., list(rows), :] = 0
+        return t
+
+    return made
+
+
+# ---- building
+
+
+def resolve(package, name):
+    """The class or function called name: in the package itself, or in whichever submodule has it."""
+    *path, leaf = name.split(".")
+    root = importlib.import_module(path[0] if path else package)
+    if hasattr(root, leaf):
+        return getattr(root, leaf)
+    for info in pkgutil.walk_packages(getattr(root, "__path__", []), root.__name__ + "."):
+        try:
+            submodule = importlib.import_module(info.name)
+        except ImportError:
+            continue  # an optional part whose own dependency is not installed
+        if hasattr(submodule, leaf):
+            return getattr(submodule, leaf)
+    if package != "torch.nn" and hasattr(nn, leaf):
+        return getattr(nn, leaf)
+    raise LookupError(f"{package} has no {name}")
+
+
+def build(package, value, key=""):
+    if key in CLASS_OPTIONS:
+        return resolve(package, value)
+    if isinstance(value, dict) and "class" in value:
+        options = {k: build(package, v, k) for k, v in value.items() if k != "class"}
+        return resolve(package, value["class"])(**options)
+    if isinstance(value, list):
+        return [build(package, v) for v in value]
+    return value
+
+
+def randomise(module, g):
+    """Moves every trainable parameter away from its initial value, so that a forgotten gain, bias or offset shows."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if not p.requires_grad:
+                continue
+            leaf = name.rsplit(".", 1)[-1]
+            if leaf in ("gamma", "beta"):  # start at a tiny std or at zero; attention would be almost constant
+                std = 0.5
+            elif p.ndim < 2:
+                std = 0.2
+            else:
+                std = 0.5 * p.shape[-1] ** -0.5
+            p.add_(std * torch.randn(p.shape, generator=g, dtype=p.dtype))
+
+
+# ---- running
+
+
+def run(case):
+    """The case's tensors and metadata, ready to be written."""
+    package = case.module.split(".")[0]
+    torch.manual_seed(zlib.crc32(case.name.encode()))  # what the constructor draws
+    g = torch.Generator().manual_seed(zlib.crc32(b"inputs of " + case.name.encode()))
+
+    target = resolve(package, case.module)
+    module = None
+    if inspect.isclass(target):
+        module = build(package, {"class": case.module, **case.config}).double()
+        module.train(case.config.get("training", False))
+        randomise(module, g)
+
+    inputs = {name: make(g) for name, make in case.inputs.items()}
+    for name, t in inputs.items():
+        t.requires_grad_(t.is_floating_point() and name not in case.frozen)
+
+    def literal(v):
+        if isinstance(v, str):
+            return inputs[v]
+        return v["py"] if isinstance(v, dict) else v
+
+    function = target if module is None else getattr(module, case.method)
+    result = function(*map(literal, case.call["args"]), **{k: literal(v) for k, v in case.kwargs.items()})
+    outputs = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if t is not None]
+
+    differentiable = [i for i, t in enumerate(outputs) if t.requires_grad]
+    upstream = {i: torch.randn(outputs[i].shape, generator=g, dtype=outputs[i].dtype) for i in differentiable}
+    if differentiable:
+        torch.autograd.backward([outputs[i] for i in differentiable], list(upstream.values()))
+
+    tensors = {}
+    if module is not None:
+        tensors |= {f"param.{n}": t for n, t in module.state_dict().items()}
+    tensors |= {f"in.{n}": t for n, t in inputs.items()}
+    for i, t in enumerate(outputs):
+        tensors[f"out.{i}"] = t
+        if i in upstream:
+            tensors[f"gout.{i}"] = upstream[i]
+    tensors |= {f"gin.{n}": t.grad for n, t in inputs.items() if t.grad is not None}
+    if module is not None:
+        tensors |= {f"gparam.{n}": p.grad for n, p in module.named_parameters() if p.grad is not None}
+    for name, t in tensors.items():
+        if t.is_floating_point() and torch.isnan(t).any():
+            raise ValueError(f"{case.name}: the original gives NaN in {name}; no case can be made of it")
+
+    distribution = case.distribution or package.replace("_", "-")
+    metadata = {
+        "module": case.module,
+        "config": json.dumps(case.config),
+        "call": json.dumps(case.call),
+        "dtype": "float64",
+        "tolerance": json.dumps(case.tolerance),
+        "package": f"{distribution}=={version(distribution)}",
+    }
+    return tensors, metadata
+
+
+# ---- writing
+
+NAMES = {torch.float64: "F64", torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
+
+
+def write(path, tensors, metadata):
+    """A safetensors file. Tensors keep their order (the packaged writer's is not the same in every run), so that
+    making a case again gives the same bytes."""
+    header, chunks, at = {"__metadata__": metadata}, [], 0
+    for name, t in tensors.items():
+        data = t.detach().contiguous().numpy().tobytes()
+        header[name] = {"dtype": NAMES[t.dtype], "shape": list(t.shape), "data_offsets": [at, at + len(data)]}
+        chunks.append(data)
+        at += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(chunks))
+    return 8 + len(text) + at

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Makes the parity cases: `generate.py --out tests/parity/cases [FILTER]`.
+
+Runs the original packages (requirements.txt) on the CPU in float64 and writes one file a case, DIR/SYSTEM/NAME.safetensors.
+A new system is one more table, a list of rows called CASES in a file of its own; a new case is one more row.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+import flash
+from case import run, write
+
+SYSTEMS = {"flash": flash.CASES}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--list", action="store_true", help="print the names only")
+    parser.add_argument("filter", nargs="?", default="", help="make only cases whose SYSTEM/NAME contains this")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # sums in one order
+
+    total, count = 0, 0
+    for system, cases in SYSTEMS.items():
+        repeated = [name for name, n in Counter(c.name for c in cases).items() if n > 1]
+        if repeated:
+            sys.exit(f"{system}: two cases called {', '.join(repeated)}")
+        for case in cases:
+            name = f"{system}/{case.name}"
+            if options.filter not in name:
+                continue
+            if options.list:
+                print(name)
+                continue
+            size = write(options.out / f"{name}.safetensors", *run(case))
+            print(f"{size:8d}  {name}")
+            total, count = total + size, count + 1
+    if not options.list:
+        print(f"{count} cases, {total} bytes")
+
+
+if __name__ == "__main__":
+    main()
