@@ -1,0 +1,17 @@
+// Copying and filling: the two kernels that everything about layout and dtype rests on.
+#pragma once
+
+#include <weft/tensor/tensor.h>
+
+namespace weft {
+
+/// dst[...] = src[...], converted to dst's dtype, moved to its device; shapes must be equal, strides may be any. Not
+/// recorded.
+void copy_into(const Tensor& src, Tensor& dst);
+/// dst[...] = value. Not recorded.
+void fill_into(Tensor& dst, Scalar value);
+
+/// x in another dtype; itself where it has that dtype. Differentiable between floats.
+Tensor cast(const Tensor& x, DType dtype);
+
+}  // namespace weft

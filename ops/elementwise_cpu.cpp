@@ -1,0 +1,52 @@
+#include <weft/cpu/strided.h>
+#include <weft/ops/elementwise_fn.h>
+
+namespace weft::cpu {
+
+void unary(UnaryOp op, const Tensor& x, Tensor& y) {
+  visit(op, [&]<class F>(F f) {
+    dispatch_compute(x.dtype(), [&]<class C>(Type<C>) {
+      if constexpr (F::kIntegers || !std::is_integral_v<C>)
+        map<C, decltype(f(C()))>(f, x, y);
+      else
+        fail("elementwise: integer input");
+    });
+  });
+}
+
+void binary(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
+  visit(op, [&]<class F>(F f) {
+    dispatch_compute(promote(a.dtype(), b.dtype()), [&]<class C>(Type<C>) {
+      if constexpr (F::kIntegers || !std::is_integral_v<C>)
+        map<C, decltype(f(C(), C()))>(f, a, b, y);
+      else
+        fail("elementwise: integer input");
+    });
+  });
+}
+
+// The scalar counts as a value of the tensor's kind; where it is the first operand, scalar_first.
+void binary_scalar(BinaryOp op, const Tensor& x, Scalar s, bool scalar_first, DType compute, Tensor& y) {
+  visit(op, [&]<class F>(F f) {
+    dispatch_compute(compute, [&]<class C>(Type<C>) {
+      if constexpr (F::kIntegers || !std::is_integral_v<C>) {
+        const C v = s.to<C>();
+        using O = decltype(f(C(), C()));
+        if (scalar_first)
+          map<C, O>([f, v](C a) { return f(v, a); }, x, y);
+        else
+          map<C, O>([f, v](C a) { return f(a, v); }, x, y);
+      } else {
+        fail("elementwise: integer input");
+      }
+    });
+  });
+}
+
+void where(const Tensor& condition, const Tensor& a, const Tensor& b, Tensor& y) {
+  dispatch_compute(y.dtype(), [&]<class C>(Type<C>) {
+    map<bool, C, C>([](bool c, C p, C q) { return c ? p : q; }, condition, a, b, y);
+  });
+}
+
+}  // namespace weft::cpu

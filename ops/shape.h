@@ -1,0 +1,50 @@
+// Shape operations. Those that can be views share memory with their input; names and arguments are PyTorch's.
+#pragma once
+
+#include <weft/tensor/tensor.h>
+
+namespace weft {
+
+// --- views
+// ---------------------------------------------------------------------------------------------------------------
+/// Same elements in row-major order under another shape; one size may be -1. Copies where strides leave no choice.
+Tensor reshape(const Tensor& x, const Shape& shape);
+Tensor flatten(const Tensor& x, int64_t start_dim = 0, int64_t end_dim = -1);
+/// Splits dim into sizes (one may be -1).
+Tensor unflatten(const Tensor& x, int64_t dim, const Shape& sizes);
+/// Dimension i of the result is dimension dims[i] of x.
+Tensor permute(const Tensor& x, const Shape& dims);
+Tensor transpose(const Tensor& x, int64_t a, int64_t b);
+Tensor movedim(const Tensor& x, int64_t from, int64_t to);
+Tensor unsqueeze(const Tensor& x, int64_t dim);
+/// Drops dim if its size is 1 (every such dimension without dim).
+Tensor squeeze(const Tensor& x, int64_t dim);
+Tensor squeeze(const Tensor& x);
+/// Repeats dimensions of size 1 without a copy; -1 keeps a size.
+Tensor expand(const Tensor& x, const Shape& shape);
+/// x[start:end:step] along dim, as in Python, step > 0.
+Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t end = INT64_MAX, int64_t step = 1);
+/// x[start : start + length] along dim; out of range is an error.
+Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length);
+/// x[index] along dim, which is dropped; a negative index counts from the end.
+Tensor select(const Tensor& x, int64_t dim, int64_t index);
+/// Elements x[i, i + offset] of two dimensions as a new last one.
+Tensor diagonal(const Tensor& x, int64_t offset = 0, int64_t dim1 = 0, int64_t dim2 = 1);
+
+// --- joining and splitting
+// -----------------------------------------------------------------------------------------------
+Tensor cat(const Tensors& xs, int64_t dim = 0);
+Tensor stack(const Tensors& xs, int64_t dim = 0);
+/// Views of the given sizes (they must add up), or of size (the last may be smaller).
+Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim = 0);
+Tensors split(const Tensor& x, int64_t size, int64_t dim = 0);
+/// At most n views of equal size (the last may be smaller).
+Tensors chunk(const Tensor& x, int64_t n, int64_t dim = 0);
+
+// --- padding
+// -------------------------------------------------------------------------------------------------------------
+/// Adds (before, after) elements of value, pairs from the last dimension backwards as in F.pad: {1, 2} pads the last
+/// dimension, {1, 2, 3, 4} the last two. Negative amounts crop.
+Tensor pad(const Tensor& x, const std::vector<int64_t>& amounts, Scalar value = 0);
+
+}  // namespace weft

@@ -1,0 +1,92 @@
+#include "support/sample.h"
+
+#include <cmath>
+
+namespace weft::test {
+
+namespace {
+
+// y[..., i, j] = Σ_p a[..., i, p] b[..., p, j] (+ bias[j])
+Tensor naive_matmul(const Tensor& a, const Tensor& b) {
+  const Shape lead = broadcast_shapes(Shape(a.shape().begin(), a.shape().end() - 2),
+                                      Shape(b.shape().begin(), b.shape().end() - 2), "ref");
+  Shape shape = lead;
+  shape.push_back(a.size(-2)), shape.push_back(b.size(-1));
+  const int64_t k = a.size(-1), nd = shape.size();
+  return make(shape, [&](int64_t flat) {
+    std::vector<int64_t> ia(static_cast<size_t>(nd)), ib;
+    for (int64_t d = nd - 1; d >= 0; --d) ia[static_cast<size_t>(d)] = flat % shape[d], flat /= shape[d];
+    ib = ia;
+    double s = 0;
+    for (int64_t p = 0; p < k; ++p) {
+      ia[static_cast<size_t>(nd - 1)] = p, ib[static_cast<size_t>(nd - 2)] = p;
+      s += at(a, ia) * at(b, ib);
+    }
+    return s;
+  });
+}
+
+void add_product(SampleList& l, const char* variant, const Shape& a, const Shape& b) {
+  l.samples.push_back({.op = "matmul",
+                       .variant = variant,
+                       .inputs = {values(a, 1), values(b, 2)},
+                       .call = [](const Tensors& x) -> Tensors { return {matmul(x[0], x[1])}; },
+                       .reference = [](const Tensors& x) -> Tensors { return {naive_matmul(x[0], x[1])}; }});
+}
+
+}  // namespace
+
+void matmul_samples(SampleList& l) {
+  add_product(l, "2-D", {3, 5}, {5, 4});
+  add_product(l, "one row", {1, 7}, {7, 3});
+  add_product(l, "inner size 1", {4, 1}, {1, 6});
+  add_product(l, "inner size 0", {3, 0}, {0, 2});
+  add_product(l, "no rows", {0, 3}, {3, 2});
+  add_product(l, "batch", {2, 3, 5}, {2, 5, 4});
+  add_product(l, "batch broadcast", {2, 1, 3, 5}, {3, 5, 2});
+  add_product(l, "one matrix for a batch", {2, 2, 3, 5}, {5, 4});
+  add_product(l, "odd and larger than a tile", {37, 67}, {67, 41});
+  l.errors.push_back({"matmul",
+                      [] {
+                        matmul(zeros({2, 3}), zeros({4, 5}));
+                      },
+                      "matmul: inner sizes differ: [2, 3] × [4, 5]"});
+
+  const auto activations = {std::pair{Activation::none, "none"},
+                            {Activation::relu, "relu"},
+                            {Activation::gelu, "gelu"},
+                            {Activation::gelu_tanh, "gelu_tanh"},
+                            {Activation::silu, "silu"}};
+  for (const auto& [activation, name] : activations) {
+    l.samples.push_back(
+        {.op = "linear",
+         .variant = name,
+         .inputs = {values({2, 3, 5}, 3), values({4, 5}, 4), values({4}, 5)},
+         .call = [a = activation](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], a)}; },
+         .reference = [a = activation](const Tensors& x) -> Tensors {
+           const Tensor y =
+               map2(naive_matmul(x[0], x[1].t().contiguous()), x[2], [](double p, double q) { return p + q; });
+           return {map1(y, [a](double v) {
+             if (a == Activation::relu) return std::max(v, 0.0);
+             if (a == Activation::gelu) return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
+             if (a == Activation::gelu_tanh)
+               return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+             if (a == Activation::silu) return v / (1 + std::exp(-v));
+             return v;
+           })};
+         }});
+  }
+  l.samples.push_back(
+      {.op = "linear",
+       .variant = "without bias",
+       .inputs = {values({3, 5}, 3), values({4, 5}, 4)},
+       .call = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1])}; },
+       .reference = [](const Tensors& x) -> Tensors { return {naive_matmul(x[0], x[1].t().contiguous())}; }});
+  l.errors.push_back({"linear",
+                      [] {
+                        linear(zeros({2, 3}), zeros({4, 5}));
+                      },
+                      "linear: input [2, 3] does not fit weight [4, 5]"});
+}
+
+}  // namespace weft::test

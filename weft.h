@@ -1,0 +1,12 @@
+// Everything a program needs: #include <weft/weft.h>
+#pragma once
+
+#include <weft/autograd/autograd.h>
+#include <weft/ops/copy.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/matmul.h>
+#include <weft/ops/random.h>
+#include <weft/ops/reduce.h>
+#include <weft/ops/shape.h>
+#include <weft/tensor/tensor.h>
