@@ -2,6 +2,11 @@
 #pragma once
 
 #include <weft/autograd/autograd.h>
+#include <weft/nn/activation.h>
+#include <weft/nn/container.h>
+#include <weft/nn/init.h>
+#include <weft/nn/linear.h>
+#include <weft/nn/module.h>
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>

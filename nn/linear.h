@@ -1,0 +1,24 @@
+// Linear: y = activation(x · weightᵀ + bias).
+#pragma once
+
+#include <weft/nn/module.h>
+#include <weft/ops/matmul.h>
+
+namespace weft {
+
+/// x: [..., in_features] → [..., out_features]. Parameters weight [out, in] and bias [out], both drawn uniformly within
+/// ± 1/sqrt(in_features), as in PyTorch.
+class Linear : public Module {
+ public:
+  Linear(int64_t in_features, int64_t out_features, bool bias = true);
+  Tensor forward(const Tensor& x) const override { return linear(x, weight, bias); }
+  /// With the activation fused.
+  Tensor operator()(const Tensor& x, Activation activation) const { return linear(x, weight, bias, activation); }
+  using Module::operator();
+  std::string name() const override { return "Linear"; }
+  std::string extra_repr() const override;
+
+  Tensor weight, bias;
+};
+
+}  // namespace weft
