@@ -1,40 +1,15 @@
 #include <weft/nn/data/text.h>
+#include <weft/ops/philox.h>
 #include <weft/tensor/error.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <memory>
+#include <fstream>
 
 namespace weft::data {
 namespace fs = std::filesystem;
 namespace {
-
-// Appends a file to `bytes`, up to `max_bytes` in all. zlib hands plain files through unchanged.
-void append_file(const fs::path& path, int64_t max_bytes, Bytes& bytes) {
-  errno = 0;
-  gzFile file = ::gzopen(path.c_str(), "rb");
-  check(file != nullptr, "read_corpus: cannot open ", path.string(), ": ", std::strerror(errno));
-  const std::unique_ptr<gzFile_s, int (*)(gzFile)> closer(file, ::gzclose);
-  constexpr int64_t kChunk = 1 << 20;
-  ::gzbuffer(file, kChunk);
-  while (static_cast<int64_t>(bytes.size()) < max_bytes) {
-    const size_t before = bytes.size();
-    const int64_t wanted = std::min(kChunk, max_bytes - static_cast<int64_t>(before));
-    bytes.resize(before + static_cast<size_t>(wanted));
-    const int got = ::gzread(file, bytes.data() + before, static_cast<unsigned>(wanted));
-    bytes.resize(before + static_cast<size_t>(std::max(got, 0)));
-    int status = Z_OK;
-    const char* reason = ::gzerror(file, &status);
-    // A file cut off in the middle of a gzip stream gives its bytes first and Z_BUF_ERROR with the last of them.
-    check(got >= 0 && status != Z_BUF_ERROR, "read_corpus: ", path.string(), " is damaged: ",
-          status == Z_BUF_ERROR ? "it ends in the middle of the gzip data"
-          : status == Z_ERRNO   ? std::strerror(errno)
-                                : reason);
-    if (got < wanted) break;
-  }
-}
 
 bool hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
@@ -49,19 +24,11 @@ std::vector<fs::path> files_below(const fs::path& folder) {
   return files;
 }
 
-// Counter-based draws: a pure function of (seed, epoch, index), so the stream can be entered at any point. The mixing
-// steps are the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
-uint64_t mix(uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
-// A number in [0, bound), bound > 0, below 2^32; the modulo's bias is under bound / 2^64.
+// A number in [0, bound), bound > 0: a pure function of (seed, epoch, index), so that the stream can be entered
+// anywhere. 64 bits make the modulo's bias immaterial.
 int64_t draw(uint64_t seed, int64_t epoch, int64_t index, int64_t bound) {
-  const uint64_t bits = mix(mix(mix(seed) ^ static_cast<uint64_t>(epoch)) ^ static_cast<uint64_t>(index));
-  return static_cast<int64_t>(bits % static_cast<uint64_t>(bound));
+  const Philox4 bits = philox(seed, static_cast<uint64_t>(epoch) << 32 | static_cast<uint64_t>(index));
+  return static_cast<int64_t>((uint64_t{bits.word[0]} << 32 | bits.word[1]) % static_cast<uint64_t>(bound));
 }
 
 // Windows that a range gives an epoch: one fewer than fit, so that their common phase can be drawn anew each time.
@@ -72,18 +39,37 @@ int64_t windows_in(const Range& range, int64_t window) {
 
 }  // namespace
 
-Bytes read_corpus(const std::vector<fs::path>& paths, int64_t max_bytes) {
+void read_plain_file(const fs::path& path, int64_t max_bytes, Bytes& into) {
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  check(in.is_open(), "read_corpus: cannot open ", path.string(), ": ", std::strerror(errno));
+  check(!(in.get() == 0x1F && in.get() == 0x8B), "read_corpus: ", path.string(), " is gzip data; unpack it first");
+  in.clear();
+  in.seekg(0);
+  constexpr int64_t kChunk = 1 << 20;
+  while (static_cast<int64_t>(into.size()) < max_bytes) {
+    const size_t before = into.size();
+    const int64_t wanted = std::min(kChunk, max_bytes - static_cast<int64_t>(before));
+    into.resize(before + static_cast<size_t>(wanted));
+    in.read(reinterpret_cast<char*>(into.data() + before), wanted);
+    into.resize(before + static_cast<size_t>(in.gcount()));
+    check(!in.bad(), "read_corpus: cannot read ", path.string(), ": ", std::strerror(errno));
+    if (in.gcount() < wanted) break;
+  }
+}
+
+Bytes read_corpus(const std::vector<fs::path>& paths, int64_t max_bytes, const FileReader& read) {
   Bytes bytes;
   for (const fs::path& path : paths) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     check(fs::exists(status), "read_corpus: no such file or folder: ", path.string());
     if (!fs::is_directory(status)) {
-      append_file(path, max_bytes, bytes);
+      read(path, max_bytes, bytes);
       continue;
     }
     try {
-      for (const fs::path& file : files_below(path)) append_file(file, max_bytes, bytes);
+      for (const fs::path& file : files_below(path)) read(file, max_bytes, bytes);
     } catch (const fs::filesystem_error& e) {
       check(false, "read_corpus: cannot read folder ", path.string(), ": ", e.code().message());
     }

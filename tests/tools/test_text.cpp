@@ -1,6 +1,7 @@
 // Reading corpora, holding text out, and drawing batches that can be continued anywhere.
 #include <doctest/doctest.h>
 #include <unistd.h>
+#include <weft/examples/lm/gzip.h>
 #include <weft/nn/data/text.h>
 #include <weft/tensor/error.h>
 #include <zlib.h>
@@ -33,6 +34,10 @@ struct TemporaryFolder {
   }
 };
 
+Bytes read_any(const std::vector<fs::path>& paths, int64_t max_bytes = std::numeric_limits<int64_t>::max()) {
+  return read_corpus(paths, max_bytes, lm::read_plain_or_gzip_file);
+}
+
 // Text that gzip cannot shrink to nothing.
 std::string varied(size_t size) {
   std::string text;
@@ -56,8 +61,11 @@ TEST_CASE("a corpus is a plain file, a gzip file, or a folder in path order") {
   TemporaryFolder folder;
   const std::string text = varied(3'000'000);
   CHECK(decode_bytes(read_corpus({folder.write("plain", text)})) == text);
-  CHECK(decode_bytes(read_corpus({folder.gzip("packed", text)})) == text);
-  CHECK(decode_bytes(read_corpus({folder.path / "packed"}, 1'500'000)) == text.substr(0, 1'500'000));
+  CHECK(decode_bytes(read_corpus({folder.path / "plain"}, 2)) == text.substr(0, 2));
+  CHECK(decode_bytes(read_any({folder.gzip("packed", text)})) == text);
+  CHECK(decode_bytes(read_any({folder.path / "plain"})) == text);
+  CHECK(decode_bytes(read_any({folder.path / "plain"}, 1'500'000)) == text.substr(0, 1'500'000));
+  CHECK(decode_bytes(read_any({folder.path / "packed"}, 1'500'000)) == text.substr(0, 1'500'000));
 
   TemporaryFolder tree;
   tree.write("b", "B"), tree.write("a/z", "Z"), tree.write("a/y", "Y"), tree.write(".git/x", "X"),
@@ -75,16 +83,17 @@ TEST_CASE("broken corpora are errors that say what is wrong") {
   CHECK(message_of([&] { read_corpus({folder.write("empty", "")}); }) == "read_corpus: no text in " + where + "/empty");
   CHECK(message_of([&] { read_corpus({}); }) == "read_corpus: no text in no paths");
 
+  CHECK(message_of([&] { read_corpus({packed}); }) ==
+        "read_corpus: " + where + "/packed is gzip data; unpack it first");
   fs::copy_file(packed, folder.path / "cut");
   fs::resize_file(folder.path / "cut", fs::file_size(packed) / 2);
-  CHECK(message_of([&] { read_corpus({folder.path / "cut"}); }) ==
+  CHECK(message_of([&] { read_any({folder.path / "cut"}); }) ==
         "read_corpus: " + where + "/cut is damaged: it ends in the middle of the gzip data");
 
   fs::copy_file(packed, folder.path / "bad");
   std::fstream(folder.path / "bad", std::ios::in | std::ios::out | std::ios::binary).seekp(2000).write("garbage!", 8);
-  CHECK(message_of([&] {
-          read_corpus({folder.path / "bad"});
-        }).starts_with("read_corpus: " + where + "/bad is damaged: "));
+  CHECK(
+      message_of([&] { read_any({folder.path / "bad"}); }).starts_with("read_corpus: " + where + "/bad is damaged: "));
 }
 
 TEST_CASE("the split holds out evenly spread blocks and loses no byte") {
