@@ -56,7 +56,7 @@ Progress::~Progress() {
 
 void Progress::update(int64_t step, double bits_per_byte, double tokens_per_second, double seconds_left,
                       bool plain_line) {
-  const std::string total = total_steps_ > 0 ? "/" + std::to_string(total_steps_) : "";
+  const std::string total = total_steps_ > 0 ? std::string("/") + std::to_string(total_steps_) : std::string();
   char numbers[96];
   std::snprintf(numbers, sizeof numbers, "  %.3f bits/byte  ", bits_per_byte);
   std::string right = numbers + count_text(tokens_per_second) + " tokens/s";
