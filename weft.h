@@ -14,4 +14,6 @@
 #include <weft/ops/random.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
+#include <weft/tensor/file.h>
+#include <weft/tensor/safetensors.h>
 #include <weft/tensor/tensor.h>
