@@ -7,6 +7,8 @@
 #include <weft/nn/init.h>
 #include <weft/nn/linear.h>
 #include <weft/nn/module.h>
+#include <weft/nn/optim/optimizer.h>
+#include <weft/nn/optim/schedule.h>
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
