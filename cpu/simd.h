@@ -4,9 +4,9 @@
 //     for (int64_t i = begin; i < end; ++i) y[i] = vexp(x[i]);
 //   });
 //
-// The body is compiled three times, for AVX-512, for AVX2 with FMA and for the target of the build, each time with all that it
-// calls inlined and its loops vectorised for that target; which one runs is decided at run time by one predictable
-// branch. Put the loops over a whole chunk inside, not single elements. Bits may differ between processors
+// The body is compiled three times, for AVX-512, for AVX2 with FMA and for the target of the build, each time with all
+// that it calls inlined and its loops vectorised for that target; which one runs is decided at run time by one
+// predictable branch. Put the loops over a whole chunk inside, not single elements. Bits may differ between processors
 // (fused multiply-adds), never between threads or runs.
 #pragma once
 
@@ -58,9 +58,12 @@ template <class F>
 void vectorized(F&& body) {
 #ifdef WEFT_X86_TARGETS
   switch (detect_isa()) {
-    case Isa::avx512: return detail::run_avx512(body);
-    case Isa::avx2: return detail::run_avx2(body);
-    case Isa::plain: break;
+    case Isa::avx512:
+      return detail::run_avx512(body);
+    case Isa::avx2:
+      return detail::run_avx2(body);
+    case Isa::plain:
+      break;
   }
 #endif
   body();

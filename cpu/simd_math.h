@@ -1,10 +1,11 @@
 // Elementary functions of float without branches or tables, for loops that the compiler vectorises (see simd.h).
 //
-// Largest errors over all floats, in units in the last place of the correctly rounded double result:
-//   vexp  vlog  vlog1p  vexpm1  vtanh  vsigmoid  verf
-//   ULPS
+// Largest error over all floats, in units in the last place (0.5 would be correct rounding):
+//
+//   vexp 1.0   vexpm1 1.5   vlog 0.8   vlog1p 1.5   vtanh 1.3   verf 1.9   vsigmoid 2.3
+//
 // Special values are those of <cmath>: NaN gives NaN, exp(inf) = inf, exp(-inf) = 0, log(0) = -inf, log(x < 0) = NaN.
-// Overflow gives inf and results below FLT_MIN are denormal, not flushed, unless the thread flushes denormals.
+// Overflow gives inf; results below FLT_MIN are denormal, save that vsigmoid flushes them to 0 (x < -87.7).
 // They rely on (x + c) - c not being simplified: do not compile with -ffast-math.
 //
 // The double versions call <cmath>; they exist so that a kernel can be one template.
@@ -13,6 +14,7 @@
 // Manual for the Elementary Functions" (1980).
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -22,12 +24,27 @@ namespace weft::cpu {
 
 namespace detail {
 
+inline uint32_t bits_of(float x) { return std::bit_cast<uint32_t>(x); }
+
+/// condition ? a : b, in a form that the compiler cannot turn back into a branch with a's and b's computations in its
+/// arms, which would keep loops from being vectorised.
+inline float choose(bool condition, float a, float b) {
+  const uint32_t mask = condition ? 0xffffffffu : 0u;
+  return std::bit_cast<float>((bits_of(a) & mask) | (bits_of(b) & ~mask));
+}
+
+/// min(|x|, limit); NaN gives limit.
+inline float size_up_to(float limit, float x) {
+  return std::bit_cast<float>(std::min(bits_of(x) & 0x7fffffffu, bits_of(limit)));
+}
+
+/// 2^n for n in [-126, 127]; 0 for n = -127.
 inline float pow2(int32_t n) { return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23); }
 
-/// x = n · log(2) + r with |r| <= log(2)/2, and e^r - 1 = r + r² · tail.
+/// e^x = 2^n · (1 + r + square), where |r| <= log(2)/2 and square = r² · (1/2 + r/6 + ...).
 struct ExpParts {
   int32_t n;
-  float r, tail;
+  float r, square;
 };
 
 inline ExpParts exp_parts(float x) {
@@ -36,40 +53,45 @@ inline ExpParts exp_parts(float x) {
   const float n = shifted - shift;
   // log(2) in two parts: the first has 10 bits, so n times it is exact without a fused multiply-add too.
   const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  float tail = 1.381446607e-03f;
-  tail = tail * r + 8.368780836e-03f;
-  tail = tail * r + 4.166839272e-02f;
-  tail = tail * r + 1.666651964e-01f;
-  tail = tail * r + 4.999999404e-01f;
-  return {std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(shift), r, tail};
+  float p = 1.381446607e-03f;
+  p = p * r + 8.368780836e-03f;
+  p = p * r + 4.166839272e-02f;
+  p = p * r + 1.666651964e-01f;
+  p = p * r + 4.999999404e-01f;
+  return {std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(shift), r, r * r * p};
+}
+
+/// e^x where neither e^x nor 1/e^x leaves the range of float.
+inline float exp_in_range(float x) {
+  const ExpParts e = exp_parts(x);
+  return (1.0f + (e.r + e.square)) * pow2(e.n);
 }
 
 }  // namespace detail
 
 inline float vexp(float x) {
-  x = x < -104.0f ? -104.0f : x;  // e^-104 rounds to 0, e^89 to inf
-  x = x > 89.0f ? 89.0f : x;
+  x = detail::choose(x < -104.0f, -104.0f, x);  // e^-104 rounds to 0, e^89 to inf
+  x = detail::choose(x > 89.0f, 89.0f, x);
   const detail::ExpParts e = detail::exp_parts(x);
   const int32_t half = e.n >> 1;  // 2^n alone may be out of range
-  return (1.0f + (e.r + e.r * e.r * e.tail)) * detail::pow2(half) * detail::pow2(e.n - half);
+  return (1.0f + (e.r + e.square)) * detail::pow2(half) * detail::pow2(e.n - half);
 }
 
 inline float vexpm1(float x) {
-  const float whole = x;
-  x = x < -18.0f ? -18.0f : x;
-  x = x > 89.0f ? 89.0f : x;
-  const detail::ExpParts e = detail::exp_parts(x);
+  float y = detail::choose(x < -18.0f, -18.0f, x);
+  y = detail::choose(x > 89.0f, 89.0f, y);
+  const detail::ExpParts e = detail::exp_parts(y);
   const float scale = detail::pow2(e.n - 1);  // half of 2^n, which is out of range for n = 128
-  const float y = 2.0f * (scale * (e.r + e.r * e.r * e.tail) + (scale - 0.5f));
-  return whole == 0.0f ? whole : y;  // keeps the sign of -0
+  y = 2.0f * (scale * (e.r + e.square) + (scale - 0.5f));
+  return detail::choose(x == 0.0f, x, y);  // keeps the sign of -0
 }
 
 inline float vlog(float x) {
   constexpr float inf = std::numeric_limits<float>::infinity();
   const bool denormal = x < std::numeric_limits<float>::min();
-  const float scaled = denormal ? x * 8388608.0f : x;
+  const float scaled = x * (denormal ? 8388608.0f : 1.0f);
   // x = 2^n · m with m in [sqrt(1/2), sqrt(2))
-  const uint32_t bits = std::bit_cast<uint32_t>(scaled) - 0x3f3504f3u;
+  const uint32_t bits = detail::bits_of(scaled) - 0x3f3504f3u;
   const int32_t n = static_cast<int32_t>(bits) >> 23;
   const float m = std::bit_cast<float>((bits & 0x7fffffu) + 0x3f3504f3u);
   const float exponent = static_cast<float>(n - (denormal ? 23 : 0));
@@ -86,9 +108,8 @@ inline float vlog(float x) {
   const float f2 = f * f;
   const float tail = f2 * f * p + exponent * -2.12194440e-4f - 0.5f * f2;
   float y = exponent * 0.693359375f + (f + tail);
-  y = x == inf ? inf : y;
-  y = x == 0.0f ? -inf : y;
-  return x >= 0.0f ? y : std::numeric_limits<float>::quiet_NaN();
+  y = detail::choose(x < inf, y, x);
+  return detail::choose(x > 0.0f, y, x == 0.0f ? -inf : std::numeric_limits<float>::quiet_NaN());
 }
 
 inline float vlog1p(float x) {
@@ -96,12 +117,14 @@ inline float vlog1p(float x) {
   const float lost = x - (u - 1.0f);  // what the rounding of u dropped
   const float y = vlog(u) + lost / u;
   const bool as_it_is = x == 0.0f || u == std::numeric_limits<float>::infinity();
-  return as_it_is ? x : (u == 0.0f ? -std::numeric_limits<float>::infinity() : y);
+  return detail::choose(as_it_is, x, detail::choose(u == 0.0f, -std::numeric_limits<float>::infinity(), y));
 }
 
 inline float vsigmoid(float x) {
-  const float e = vexp(-std::fabs(x));
-  return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
+  const detail::ExpParts parts = detail::exp_parts(-detail::size_up_to(105.0f, x));
+  const float e = (1.0f + (parts.r + parts.square)) * detail::pow2(std::max(parts.n, -127));  // e^-|x|
+  const float y = (x >= 0.0f ? 1.0f : e) / (1.0f + e);
+  return detail::choose(x == x, y, x);
 }
 
 inline float vtanh(float x) {
@@ -112,8 +135,10 @@ inline float vtanh(float x) {
   p = p * z + 1.333144158e-01f;
   p = p * z - 3.333328068e-01f;
   const float size = std::fabs(x);
-  const float large = std::copysign(1.0f - 2.0f / (vexp(2.0f * size) + 1.0f), x);
-  return size < 0.625f ? x + x * z * p : large;
+  const float small = size + size * z * p;
+  const float t = detail::size_up_to(10.0f, x);  // tanh(10) rounds to 1
+  const float large = 1.0f - 2.0f / (detail::exp_in_range(2.0f * t) + 1.0f);
+  return std::copysign(detail::choose(size >= 0.625f, large, small), x);
 }
 
 inline float verf(float x) {
@@ -124,17 +149,17 @@ inline float verf(float x) {
   p = p * z + 1.128214076e-01f;
   p = p * z - 3.761252463e-01f;
   p = p * z + 1.283791070e-01f;
-  const float size = std::fabs(x);
-  const float t = size > 4.0f ? 4.0f : size;  // erf(4) rounds to 1
-  float q = -1.971818565e-04f;                // erfc(t) = exp(-q)
+  const float small = x + x * p;
+  const float t = detail::size_up_to(4.0f, x);  // erf(4) rounds to 1
+  float q = -1.971818565e-04f;                  // erf(t) = 1 - exp(-q)
   q = q * t + 3.055608831e-03f;
   q = q * t - 2.227709070e-02f;
   q = q * t + 1.040373668e-01f;
   q = q * t + 6.370597482e-01f;
   q = q * t + 1.127749562e+00f;
   q = q * t + 1.774937409e-04f;
-  const float large = std::copysign(1.0f - vexp(-q), x);
-  return size < 0.9f ? x + x * p : large;
+  const float large = std::copysign(1.0f - detail::exp_in_range(-q), x);
+  return detail::choose(std::fabs(x) >= 0.9f, large, small);
 }
 
 inline double vexp(double x) { return std::exp(x); }

@@ -102,7 +102,7 @@ class Pool {
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
   int64_t owner_process_ = 0;
-  int spins_ = kSpins;
+  std::atomic<int> spins_{kSpins};
 
   std::mutex sleep_;  // guards the two condition variables
   std::condition_variable job_posted_, job_left_;
@@ -160,7 +160,7 @@ void Pool::work() {
 
 void Pool::await_workers() {
   if ((gate_.fetch_and(~kOpen) & kInside) == 0) return;
-  for (int i = 0; i < spins_; ++i) {
+  for (int i = 0, spins = spins_.load(std::memory_order_relaxed); i < spins; ++i) {
     if ((gate_.load(std::memory_order_acquire) & kInside) == 0) return;
     spin_pause();
   }
@@ -193,7 +193,8 @@ void Pool::worker(uint64_t seen_epoch) {
   in_parallel = true;
   while (!stopping_.load()) {
     bool inside = false;
-    for (int i = 0; i < spins_ && !inside && !stopping_.load(std::memory_order_relaxed); ++i) {
+    for (int i = 0, spins = spins_.load(std::memory_order_relaxed);
+         i < spins && !inside && !stopping_.load(std::memory_order_relaxed); ++i) {
       inside = enter(seen_epoch);
       if (!inside) spin_pause();
     }
