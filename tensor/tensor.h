@@ -6,6 +6,7 @@
 #include <weft/tensor/storage.h>
 
 #include <functional>
+#include <iosfwd>
 #include <memory>
 #include <string>
 #include <vector>
@@ -164,5 +165,6 @@ Tensor as_strided_raw(const Tensor& x, const Shape& shape, const Shape& strides,
 /// elements.
 std::string to_string(const Tensor& x);
 void put(std::string& s, const Tensor& x);
+std::ostream& operator<<(std::ostream& out, const Tensor& x);
 
 }  // namespace weft
