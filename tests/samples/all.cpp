@@ -2,18 +2,14 @@
 
 namespace weft::test {
 
-void loss_samples(SampleList& list);
+void attention_samples(SampleList& list);
 void matmul_samples(SampleList& list);
-void norm_samples(SampleList& list);
-void softmax_samples(SampleList& list);
 
 const SampleList& all_samples() {
   static const SampleList list = [] {
     SampleList l;
-    loss_samples(l);
+    attention_samples(l);
     matmul_samples(l);
-    norm_samples(l);
-    softmax_samples(l);
     return l;
   }();
   return list;

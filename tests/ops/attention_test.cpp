@@ -1,0 +1,42 @@
+#include <doctest/doctest.h>
+#include <weft/weft.h>
+
+#include "support/sample.h"
+
+using namespace weft;
+
+// The fused backward against the composition that create_graph takes.
+TEST_CASE("attention: the fused backward agrees with the composition") {
+  for (const auto& s : test::all_samples().samples) {
+    if (s.op != "scaled_dot_product_attention" && s.op != "attention_with_lse") continue;
+    CAPTURE(s.variant);
+    Tensors x;
+    for (const Tensor& t : s.inputs) x.push_back(t.clone().requires_grad_());
+    Tensors y = s.call(x);
+    Tensor loss = zeros({}, {.dtype = float64});
+    for (size_t i = 0; i < y.size(); ++i)
+      loss = loss + sum(where(isfinite(y[i]), y[i], 0.0) * test::values(y[i].shape(), 20 + i));
+    const Tensors fused = grad({loss}, x, {}, {.retain_graph = true}),
+                  composed = grad({loss}, x, {}, {.create_graph = true});
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double error = sum(square(fused[i] - composed[i])).item(), size = sum(square(composed[i])).item();
+      CHECK(error <= 1e-22 * (size + 1e-6));
+    }
+    const Tensors want = s.reference(s.inputs);
+    for (size_t i = 0; i < y.size(); ++i) {
+      const Tensor a = where(isfinite(y[i]), y[i], 0.0).detach(), b = where(isfinite(want[i]), want[i], 0.0);
+      CHECK(sum(square(a - b)).item() <= 1e-24 * (sum(square(b)).item() + 1e-6));
+      CHECK(all(eq(isfinite(y[i]), isfinite(want[i]))).item<int64_t>() == 1);
+    }
+  }
+}
+
+TEST_CASE("attention: dropout repeats in backward and keeps the mean") {
+  Tensor q = randn({1, 1, 64, 8}), k = randn({1, 1, 64, 8}), v = ones({1, 1, 64, 1}).requires_grad_();
+  Generator g(3);
+  Tensor y = scaled_dot_product_attention(q, k, v, {.dropout = 0.5}, g);
+  CHECK(y.mean().item() == doctest::Approx(1).epsilon(0.1));
+  y.sum().backward();
+  // Linear in v: the gradient times v is the output again, if and only if the same weights were dropped.
+  CHECK((v.grad() * v).sum().item() == doctest::Approx(y.sum().item()).epsilon(1e-5));
+}
