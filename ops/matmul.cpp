@@ -34,6 +34,9 @@ Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias) {
   return y;
 }
 
+// How many rows of size(-1) elements x has; told to reshape, which cannot tell where a size is 0.
+int64_t row_count(const Tensor& x) { return Shape(x.shape().begin(), x.shape().end() - 1).numel(); }
+
 Tensor to_batch(const Tensor& x, const Shape& lead) {
   Shape full = lead;
   full.push_back(x.size(-2)), full.push_back(x.size(-1));
@@ -89,8 +92,7 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
     Shape shape = a.shape();
     shape.back() = b.size(-1);
     y = reshape(
-        bmm(reshape(a, {1, Shape(a.shape().begin(), a.shape().end() - 1).numel(), a.size(-1)}),
-            reshape(b, {1, b.size(-2), b.size(-1)})),
+        bmm(reshape(a, {1, row_count(a), a.size(-1)}), reshape(b, {1, b.size(-2), b.size(-1)})),
         broadcast_shapes(shape, lead.empty() ? Shape{} : Shape(static_cast<size_t>(lead.size() + 2), 1), "matmul"));
   } else {
     lead = broadcast_shapes(Shape(a.shape().begin(), a.shape().end() - 2), lead, "matmul");
@@ -114,7 +116,7 @@ Tensor linear(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, Acti
   check(x.is_floating() && x.dtype() == w.dtype() && (!bias.defined() || bias.dtype() == x.dtype()),
         "linear: dtypes differ: input ", x.dtype(), ", weight ", w.dtype(), ", bias ",
         bias.defined() ? bias.dtype() : w.dtype());
-  const Tensor rows = reshape(x, {Shape(x.shape().begin(), x.shape().end() - 1).numel(), x.size(-1)});  // [r, in]
+  const Tensor rows = reshape(x, {row_count(x), x.size(-1)});  // [r, in]
   Tensor y = squeeze(product(unsqueeze(rows.detach(), 0), unsqueeze(transpose(w.detach(), 0, 1), 0),
                              bias.defined() ? bias.detach().contiguous() : bias),
                      0);

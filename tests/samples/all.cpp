@@ -3,13 +3,19 @@
 namespace weft::test {
 
 void attention_samples(SampleList& list);
+void loss_samples(SampleList& list);
 void matmul_samples(SampleList& list);
+void norm_samples(SampleList& list);
+void softmax_samples(SampleList& list);
 
 const SampleList& all_samples() {
   static const SampleList list = [] {
     SampleList l;
     attention_samples(l);
+    loss_samples(l);
     matmul_samples(l);
+    norm_samples(l);
+    softmax_samples(l);
     return l;
   }();
   return list;

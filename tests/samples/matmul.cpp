@@ -42,6 +42,7 @@ void matmul_samples(SampleList& l) {
   add_product(l, "inner size 1", {4, 1}, {1, 6});
   add_product(l, "inner size 0", {3, 0}, {0, 2});
   add_product(l, "no rows", {0, 3}, {3, 2});
+  add_product(l, "inner size 0, one matrix for a batch", {2, 3, 0}, {0, 2});
   add_product(l, "batch", {2, 3, 5}, {2, 5, 4});
   add_product(l, "batch broadcast", {2, 1, 3, 5}, {3, 5, 2});
   add_product(l, "one matrix for a batch", {2, 2, 3, 5}, {5, 4});

@@ -1,0 +1,122 @@
+// Kernels that treat a tensor as rows of n elements: softmax, norms, losses. A row is read and written in the compute
+// type: in place for float32 and float64, through a buffer for the halves.
+//
+// Sums run in lanes: as many partial sums as four of the widest vectors hold, added up pairwise. That vectorises
+// without leave to reorder, hides the latency of an addition, and loses less than one running sum.
+#pragma once
+
+#include <weft/cpu/simd.h>
+#include <weft/cpu/simd_math.h>
+#include <weft/cpu/strided.h>
+
+#include <vector>
+
+namespace weft::cpu {
+
+/// Rows a parallel chunk for rows of n elements.
+inline int64_t row_grain(int64_t n) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(n, 1)); }
+
+/// Whether rows of T need a buffer to be computed on.
+template <class T>
+inline constexpr bool kBuffered = !std::is_same_v<T, acc_t<T>>;
+
+/// The n elements at p in the compute type; buffer is used (and must hold n) only for halves.
+template <class T>
+const acc_t<T>* widen(const T* p, int64_t n, acc_t<T>* buffer) {
+  if constexpr (kBuffered<T>) {
+    for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
+    return buffer;
+  } else {
+    return p;
+  }
+}
+
+/// Where to compute a row that belongs at p: there, or for halves in buffer, from where narrow() stores it.
+template <class T>
+acc_t<T>* row_out([[maybe_unused]] T* p, [[maybe_unused]] acc_t<T>* buffer) {
+  if constexpr (kBuffered<T>)
+    return buffer;
+  else
+    return p;
+}
+template <class T>
+void narrow([[maybe_unused]] const acc_t<T>* row, [[maybe_unused]] int64_t n, [[maybe_unused]] T* p) {
+  if constexpr (kBuffered<T>) {
+    for (int64_t i = 0; i < n; ++i) p[i] = row[i];
+  }
+}
+
+/// combine over term(i), i in [0, n), in lanes that begin at start.
+template <class C, class Combine, class Term>
+C fold(int64_t n, C start, Combine combine, Term term) {
+  constexpr int64_t kLanes = 256 / sizeof(C);
+  C rest = start;
+  int64_t i = 0;
+  if (n >= kLanes) {
+    C lane[kLanes];
+    for (int64_t j = 0; j < kLanes; ++j) lane[j] = start;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int64_t j = 0; j < kLanes; ++j) lane[j] = combine(lane[j], term(i + j));
+    }
+    for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+      for (int64_t j = 0; j < half; ++j) lane[j] = combine(lane[j], lane[j + half]);
+    }
+    rest = lane[0];
+  }
+  for (; i < n; ++i) rest = combine(rest, term(i));
+  return rest;
+}
+
+template <class C, class Term>
+C sum_of(int64_t n, Term term) {
+  return fold(
+      n, C(0), [](C a, C b) { return a + b; }, term);
+}
+
+/// The largest term, -inf for none; NaN is passed over.
+template <class C, class Term>
+C max_of(int64_t n, Term term) {
+  return fold(
+      n, -std::numeric_limits<C>::infinity(), [](C a, C b) { return b > a ? b : a; }, term);
+}
+
+/// Offset of row r of a strided tensor, rows counted over all dimensions but the last.
+inline int64_t row_offset(const Tensor& x, int64_t r) {
+  int64_t offset = 0;
+  for (int64_t d = x.dim() - 2; d >= 0; --d) {
+    offset += r % x.shape()[d] * x.strides()[d];
+    r /= x.shape()[d];
+  }
+  return offset;
+}
+
+/// The n elements of a vector (any dtype, any strides) in the compute type; fallback n times where it is undefined.
+template <class C>
+class Vector {
+ public:
+  Vector(const Tensor& x, int64_t n, C fallback) {
+    if (x.defined() && x.dtype() == dtype_of<C>() && x.is_contiguous()) {
+      data_ = x.data<C>();
+      return;
+    }
+    copy_.assign(static_cast<size_t>(n), fallback);
+    if (x.defined()) {
+      const Loop<1> loop(x.shape(), {&x});
+      C* out = copy_.data();
+      loop.runs(0, n, n, [&](const auto& at, int64_t run) {
+        load(x, at[0], loop.inner_stride(0), run, out);
+        out += run;
+      });
+    }
+    data_ = copy_.data();
+  }
+  Vector(const Vector&) = delete;
+  Vector& operator=(const Vector&) = delete;
+  const C* data() const { return data_; }
+
+ private:
+  const C* data_;
+  std::vector<C> copy_;
+};
+
+}  // namespace weft::cpu

@@ -1,0 +1,114 @@
+// Cross entropy: the forward reads the logits once from memory (a row stays in the cache) and keeps log Σ exp a row;
+// the backward reads them once more and writes the gradient.
+#include <weft/cpu/rows.h>
+
+namespace weft::cpu {
+
+namespace {
+
+constexpr int64_t kStep = 512;  // exponentials made at a time, summed while in the L1 cache
+
+// -inf where every entry is.
+template <class C>
+C log_sum_exp(const C* x, int64_t n) {
+  const C top = max_of<C>(n, [&](int64_t i) { return x[i]; });
+  if (top == -std::numeric_limits<C>::infinity()) return top;
+  C total = 0;
+  C e[kStep];
+  for (int64_t at = 0; at < n; at += kStep) {
+    const int64_t m = std::min(kStep, n - at);
+    const C* in = x + at;
+    for (int64_t i = 0; i < m; ++i) e[i] = vexp(in[i] - top);
+    total += sum_of<C>(m, [&](int64_t i) { return e[i]; });
+  }
+  return top + std::log(total);
+}
+
+// How much of a row's target lies on the class itself (on) and on every class (all), before class weights.
+template <class C>
+struct Smoothing {
+  C on, all;
+  Smoothing(double smoothing, int64_t n)
+      : on(static_cast<C>(1 - smoothing)), all(static_cast<C>(smoothing / static_cast<double>(n))) {}
+};
+
+}  // namespace
+
+void cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                   double smoothing, Tensor& loss, Tensor& row_weight, Tensor& lse) {
+  const int64_t n = logits.size(-1), rows = target.numel();
+  dispatch_floating(logits.dtype(), [&]<class T>(Type<T>) {
+    using C = acc_t<T>;
+    const Vector<C> factors(weight, n, C(1));
+    const C* w = factors.data();
+    const Smoothing<C> s(smoothing, n);
+    const T* px = logits.data<T>();
+    const int64_t* t = target.data<int64_t>();
+    C *out = loss.data<C>(), *out_weight = row_weight.data<C>(), *out_lse = lse.data<C>();
+    parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        check(t[r] == ignore_index || (t[r] >= 0 && t[r] < n), "cross_entropy: target ", t[r], " is out of range for ",
+              n, " classes");
+      }
+      std::vector<C> buffer(static_cast<size_t>(kBuffered<T> ? n : 0));
+      vectorized([&] {
+        for (int64_t r = begin; r < end; ++r) {
+          if (t[r] == ignore_index) {
+            out[r] = out_weight[r] = out_lse[r] = C(0);
+            continue;
+          }
+          const C* x = widen(px + r * n, n, buffer.data());
+          const C sum = log_sum_exp(x, n);
+          const bool empty = sum == -std::numeric_limits<C>::infinity();
+          C value = empty ? std::numeric_limits<C>::infinity() : s.on * w[t[r]] * (sum - x[t[r]]);
+          if (s.all > 0 && !empty) value += s.all * sum_of<C>(n, [&](int64_t i) { return w[i] * (sum - x[i]); });
+          out[r] = value, out_weight[r] = w[t[r]], out_lse[r] = sum;
+        }
+      });
+    });
+  });
+}
+
+// With q the smoothed target times the class weights: dx = scale·(exp(x - lse)·Σ q - q).
+void cross_entropy_backward(const Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                            double smoothing, const Tensor& lse, const Tensor& scale, Tensor& dlogits) {
+  const int64_t n = logits.size(-1), rows = target.numel();
+  dispatch_floating(logits.dtype(), [&]<class T>(Type<T>) {
+    using C = acc_t<T>;
+    const Vector<C> factors(weight, n, C(1));
+    const C* w = factors.data();
+    const Smoothing<C> s(smoothing, n);
+    const C spread = s.all * sum_of<C>(n, [&](int64_t i) { return w[i]; });
+    const T* px = logits.data<T>();
+    T* pdx = dlogits.data<T>();
+    const int64_t* t = target.data<int64_t>();
+    const C *sums = lse.data<C>(), *scales = scale.data<C>();
+    const int64_t scale_step = scale.numel() == 1 ? 0 : 1;
+    parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
+      std::vector<C> buffer(static_cast<size_t>(kBuffered<T> ? n : 0));
+      vectorized([&] {
+        for (int64_t r = begin; r < end; ++r) {
+          C* out = row_out(pdx + r * n, buffer.data());
+          const C sum = sums[r];
+          if (t[r] == ignore_index || sum == -std::numeric_limits<C>::infinity()) {
+            std::fill(out, out + n, C(0));
+          } else {
+            const C* x = widen(px + r * n, n, buffer.data());
+            const C g = scales[r * scale_step], hit = s.on * w[t[r]], total = g * (hit + spread), each = g * s.all;
+            if (each == C(0)) {
+#pragma GCC ivdep
+              for (int64_t i = 0; i < n; ++i) out[i] = total * vexp(x[i] - sum);
+            } else {
+#pragma GCC ivdep
+              for (int64_t i = 0; i < n; ++i) out[i] = total * vexp(x[i] - sum) - each * w[i];
+            }
+            out[t[r]] -= g * hit;
+          }
+          narrow(out, n, pdx + r * n);
+        }
+      });
+    });
+  });
+}
+
+}  // namespace weft::cpu

@@ -1,0 +1,154 @@
+#include <weft/autograd/autograd.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/kernel.h>
+#include <weft/ops/norm.h>
+#include <weft/ops/norm_kind.h>
+#include <weft/ops/reduce.h>
+#include <weft/ops/shape.h>
+
+#include <limits>
+
+namespace weft {
+
+// x, y: contiguous, rows of n elements; weight, bias: n elements of any strides and floating dtype, or undefined.
+// stats: [2, rows] in the compute type, mean and r.
+WEFT_DECLARE_KERNEL(norm, NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias,
+                    double eps, Tensor& y, Tensor& stats)
+// dweight, dbias: [n] in the compute type, or undefined where not wanted; they are summed in an order that depends on
+// the shape alone.
+WEFT_DECLARE_KERNEL(norm_backward, NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, double eps,
+                    const Tensor& stats, const Tensor& dy, Tensor& dx, Tensor& dweight, Tensor& dbias)
+
+namespace {
+
+DType compute_type(const Tensor& x) { return x.dtype() == float64 ? float64 : float32; }
+
+// The gradients as ops, for second order. As in the kernel: with x̂ = (x - mean)·r and h = dy·weight,
+// dx = r·(h - mean(h) - x̂·mean(h·x̂)), where the terms that come from mean and r are left out if those are constant.
+Grads composed_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Shape& bias_shape,
+                        double eps, const Tensor& dy0) {
+  const DType c = compute_type(x);
+  const Shape rows{x.numel() / n, n};
+  const Tensor dy = reshape(dy0, rows).to(c), xr = reshape(x, rows).to(c);
+  const Tensor centred = kind == NormKind::layer ? sub(xr, mean(xr, -1, keepdim)) : xr;
+  const Tensor total = sum(square(centred), -1, keepdim);
+  const Tensor power = kind == NormKind::l2 ? total : mul(total, 1.0 / static_cast<double>(n));
+  const bool limited = kind == NormKind::scale || kind == NormKind::l2;
+  const Tensor live = limited ? gt(sqrt(power), eps) : Tensor();
+  const Tensor r =
+      limited ? where(live, rsqrt(where(live, power, 1.0)), 1 / eps) : rsqrt(add(power, eps));  // [rows, 1]
+  const Tensor hat = mul(centred, r);
+  const Tensor h = weight.defined() ? mul(dy, reshape(weight, {weight.numel()}).to(c)) : dy;
+  Tensor along = sum(mul(h, hat), -1, keepdim);
+  if (kind != NormKind::l2) along = mul(along, 1.0 / static_cast<double>(n));
+  if (limited) along = where(live, along, 0.0);
+  Tensor dx = sub(h, mul(hat, along));
+  if (kind == NormKind::layer) dx = sub(dx, mean(h, -1, keepdim));
+  Grads grads{reshape(mul(dx, r), x.shape()), Tensor(), Tensor()};
+  if (weight.defined()) {
+    const Tensor dw = sum(mul(dy, hat), 0);
+    grads[1] = weight.numel() == n ? reshape(dw, weight.shape()) : dw;
+  }
+  grads[2] = reshape(sum(dy, 0), bias_shape);
+  return grads;
+}
+
+// weight: n elements, or one for all.
+Tensor apply(const char* name, NormKind kind, const Tensor& x0, int64_t n, const Tensor& weight, const Tensor& bias,
+             double eps) {
+  check_same_device(name, {&x0, &weight, &bias});
+  const Tensor x = x0.contiguous();
+  if (x.numel() == 0) {  // nothing to take statistics of, but the graph goes on
+    Tensor y = mul(x, 1.0);
+    if (weight.defined()) y = add(y, mul(sum(weight), 0.0));
+    return bias.defined() ? add(y, mul(sum(bias), 0.0)).to(x.dtype()) : y.to(x.dtype());
+  }
+  const DType c = compute_type(x);
+  const Tensor gain = weight.defined() && weight.numel() != n ? expand(weight.detach(), {n}) : weight;
+  Tensor y = empty_like(x), stats = empty({2, x.numel() / n}, c, x.device());
+  WEFT_KERNEL(x.device(), norm, kind, x, n, gain, bias, eps, y, stats);
+  const bool needs_weight = weight.defined() && weight.requires_grad(),
+             needs_bias = bias.defined() && bias.requires_grad();
+  const Shape bias_shape = bias.defined() ? bias.shape() : Shape{n};
+  return record(
+      name, y, {x, weight, bias},
+      [kind, x, n, weight, gain, bias_shape, eps, stats, needs_weight, needs_bias](const Tensor& dy0) -> Grads {
+        if (grad_enabled()) return composed_backward(kind, x, n, weight, bias_shape, eps, dy0);
+        const DType c = compute_type(x);
+        const Tensor dy = dy0.contiguous();
+        Tensor dx = empty_like(x);
+        Tensor dw = needs_weight ? empty(gain.shape(), c, x.device()) : Tensor();
+        Tensor db = needs_bias ? empty(bias_shape, c, x.device()) : Tensor();
+        WEFT_KERNEL(x.device(), norm_backward, kind, x, n, gain, eps, stats, dy, dx, dw, db);
+        return {dx, dw, db};
+      });
+}
+
+// Checks that x ends in normalized_shape and that the parameters have that shape; the row's size.
+int64_t row_size(const char* name, const Tensor& x, const Shape& normalized, const Tensor& weight, const Tensor& bias) {
+  check(x.is_floating(), name, ": expected a floating tensor, got ", x.dtype());
+  check(!normalized.empty(), name, ": normalized_shape is empty");
+  check(x.dim() >= normalized.size() &&
+            std::equal(normalized.begin(), normalized.end(), x.shape().end() - normalized.size()),
+        name, ": input ", x.shape(), " does not end in ", normalized);
+  for (const auto& [what, p] : {std::pair{"weight", &weight}, {"bias", &bias}}) {
+    if (!p->defined()) continue;
+    check(p->shape() == normalized, name, ": expected a ", what, " of shape ", normalized, ", got ", p->shape());
+    check(p->is_floating(), name, ": expected a floating ", what, ", got ", p->dtype());
+  }
+  return normalized.numel();
+}
+
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, const Tensor& bias,
+                  double eps) {
+  const int64_t n = row_size("layer_norm", x, normalized_shape, weight, bias);
+  return apply("layer_norm", NormKind::layer, x, n, weight, bias, eps);
+}
+
+Tensor rms_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, std::optional<double> eps) {
+  const int64_t n = row_size("rms_norm", x, normalized_shape, weight, {});
+  const double spacing = x.dtype() == float64 ? std::numeric_limits<double>::epsilon()
+                                              : static_cast<double>(std::numeric_limits<float>::epsilon());
+  return apply("rms_norm", NormKind::rms, x, n, weight, {}, eps.value_or(spacing));
+}
+
+Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps) {
+  check(x.is_floating() && gain.is_floating(), "scale_norm: expected floating tensors, got ", x.dtype(), " and ",
+        gain.dtype());
+  check(x.dim() >= 1, "scale_norm: expected at least one dimension");
+  check(gain.numel() == 1 && gain.dim() <= 1, "scale_norm: expected a gain of one element, got ", gain.shape());
+  return apply("scale_norm", NormKind::scale, x, x.size(-1), gain, {}, eps);
+}
+
+Tensor normalize(const Tensor& x, int64_t dim, double eps) {
+  check(x.is_floating(), "normalize: expected a floating tensor, got ", x.dtype());
+  dim = wrap_dim(dim, x.dim(), "normalize");
+  if (x.dim() == 0) return reshape(normalize(reshape(x, {1}), 0, eps), {});
+  const Tensor rows = movedim(x, dim, -1);
+  return movedim(apply("normalize", NormKind::l2, rows, rows.size(-1), {}, {}, eps), -1, dim);
+}
+
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
+  check(x.is_floating(), "group_norm: expected a floating tensor, got ", x.dtype());
+  check(x.dim() >= 2, "group_norm: expected [n, c, ...], got ", x.shape());
+  const int64_t channels = x.size(1);
+  check(groups > 0 && channels % groups == 0, "group_norm: ", channels, " channels do not split into ", groups,
+        " groups");
+  const int64_t n = x.numel() == 0 ? 0 : x.numel() / (x.size(0) * groups);
+  Tensor y = apply("group_norm", NormKind::layer, x, n, {}, {}, eps);  // a group is contiguous in x
+  Shape per_channel(static_cast<size_t>(x.dim() - 1), 1);
+  per_channel[0] = channels;
+  for (const auto& [what, p] : {std::pair{"weight", &weight}, {"bias", &bias}}) {
+    if (!p->defined()) continue;
+    check(p->shape() == Shape{channels}, "group_norm: expected a ", what, " of shape [", channels, "], got ",
+          p->shape());
+    const Tensor by_channel = reshape(*p, per_channel);
+    y = p == &weight ? mul(y, by_channel) : add(y, by_channel);
+  }
+  return y.to(x.dtype());
+}
+
+}  // namespace weft

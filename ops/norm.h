@@ -1,0 +1,33 @@
+// Normalisation of rows. Statistics are taken in float32 (float64 for float64) whatever the storage; weight and bias
+// may have another floating dtype than x, the result has that of x.
+#pragma once
+
+#include <weft/tensor/tensor.h>
+
+#include <optional>
+
+namespace weft {
+
+/// (x - mean) / sqrt(variance + eps) · weight + bias over the last dimensions, whose sizes are normalized_shape.
+/// x: [..., *normalized_shape]; weight, bias: normalized_shape or undefined. Source: arXiv:1607.06450.
+Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight = {}, const Tensor& bias = {},
+                  double eps = 1e-5);
+
+/// x / sqrt(mean x² + eps) · weight over the last dimensions. Without eps: the spacing of 1 in the compute type, as in
+/// PyTorch. Source: arXiv:1910.07467.
+Tensor rms_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight = {},
+                std::optional<double> eps = {});
+
+/// x / max(‖x‖ / sqrt(d), eps) · gain over the last dimension, of size d; gain: one element. Source: arXiv:1910.05895,
+/// in the form that the FLASH implementations use.
+Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps = 1e-5);
+
+/// Normalises each of `groups` equal groups of channels over the group and all positions, then scales and shifts each
+/// channel. x: [n, c, ...]; weight, bias: [c] or undefined. Source: arXiv:1803.08494.
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight = {}, const Tensor& bias = {},
+                  double eps = 1e-5);
+
+/// x / max(‖x‖, eps) with the Euclidean norm over dim.
+Tensor normalize(const Tensor& x, int64_t dim = -1, double eps = 1e-12);
+
+}  // namespace weft

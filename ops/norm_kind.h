@@ -1,0 +1,17 @@
+// Which statistics a row is normalised by, shared by the CPU and CUDA kernels.
+#pragma once
+
+#include <cstdint>
+
+namespace weft {
+
+/// y = (x - mean) · r · weight + bias over a row of n elements, with mean 0 but for `layer`, and r by kind. Where the
+/// norm is below eps in `scale` and `l2`, r = 1 / eps is a constant: the gradient knows.
+enum class NormKind : uint8_t {
+  layer,  ///< r = 1 / sqrt(variance + eps)
+  rms,    ///< r = 1 / sqrt(mean x² + eps)
+  scale,  ///< r = 1 / max(sqrt(mean x²), eps)
+  l2      ///< r = 1 / max(‖x‖, eps)
+};
+
+}  // namespace weft

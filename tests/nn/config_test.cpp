@@ -1,0 +1,70 @@
+#include <doctest/doctest.h>
+#include <weft/nn/config.h>
+
+using namespace weft;
+
+namespace {
+
+struct InnerConfig {
+  int64_t dim = 0;
+  double theta = 10000;
+};
+Fields fields(InnerConfig& c) { return {{"dim", &c.dim}, {"theta", &c.theta}}; }
+
+struct OuterConfig {
+  int64_t dim = 4;
+  bool causal = false;
+  std::string norm = "layer";
+  std::optional<double> dropout;
+  std::vector<int64_t> sizes = {1, 2};
+  std::optional<InnerConfig> inner;
+};
+Fields fields(OuterConfig& c) {
+  return {{"dim", &c.dim},         {"causal", &c.causal}, {"norm", &c.norm},
+          {"dropout", &c.dropout}, {"sizes", &c.sizes},   {"inner", &c.inner}};
+}
+
+std::string error_of(const char* json) {
+  try {
+    config_from_json<OuterConfig>(json, "Outer");
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("config: fields are written in order and read back") {
+  CHECK(config_to_json(OuterConfig{}) ==
+        R"({"dim":4,"causal":false,"norm":"layer","dropout":null,"sizes":[1,2],"inner":null})");
+  OuterConfig c{
+      .dim = 7, .causal = true, .norm = "a \"b\"", .dropout = 0.1, .sizes = {}, .inner = InnerConfig{.dim = 3}};
+  const std::string json = config_to_json(c);
+  CHECK(config_to_json(config_from_json<OuterConfig>(json, "Outer")) == json);
+}
+
+TEST_CASE("config: what JSON leaves out keeps its default, and null empties an option") {
+  const auto c = config_from_json<OuterConfig>(R"({"inner": {"class": "Inner", "dim": 5}, "dropout": 1})", "Outer");
+  CHECK(c.dim == 4);
+  CHECK(*c.dropout == 1.0);
+  CHECK(c.inner->dim == 5);
+  CHECK(c.inner->theta == 10000);
+  CHECK_FALSE(config_from_json<OuterConfig>(R"({"inner": null})", "Outer").inner.has_value());
+}
+
+TEST_CASE("config: errors name the option") {
+  CHECK(error_of(R"({"dims": 3})") == "Outer: no option called dims; it has dim, causal, norm, dropout, sizes, inner");
+  CHECK(error_of(R"({"dim": 3.5})") == "Outer: option dim must be an integer, got 3.5");
+  CHECK(error_of(R"({"dim": 18446744073709551615})") ==
+        "Outer: option dim must be an integer, got 18446744073709551615");
+  CHECK(error_of(R"({"causal": 1})") == "Outer: option causal must be true or false, got 1");
+  CHECK(error_of(R"({"norm": null})") == "Outer: option norm must be a string, got null");
+  CHECK(error_of(R"({"sizes": [1, "2"]})") == "Outer: option sizes must be a list of integers, got a list");
+  CHECK(error_of(R"({"inner": {"dims": 3}})") == "Outer.inner: no option called dims; it has dim, theta");
+  CHECK(error_of(R"({"inner": 3})") == "Outer.inner: expected a JSON object of options, got 3");
+  CHECK(error_of("[]") == "Outer: expected a JSON object of options, got a list");
+  CHECK(error_of("{").rfind("Outer: options are not JSON: ", 0) == 0);
+  CHECK(error_of((std::string(100000, '[') + std::string(100000, ']')).c_str()) ==
+        "Outer: expected a JSON object of options, got a list");
+}
