@@ -48,8 +48,9 @@ DType sum_dtype(const Tensor& x) { return is_half(x.dtype()) ? float32 : x.dtype
 Tensor spread(const char* op, const Tensor& dy, int64_t dim, const Tensor& index, const Shape& shape) {
   Tensor y = zeros(shape, {.dtype = sum_dtype(dy), .device = dy.device()});
   accumulate(op, dim, index, dy.detach(), y);
-  return record(op, y.to(dy.dtype()), {dy, index},
-                [op, dim, index](const Tensor& ddy) -> Grads { return {take(op, ddy, dim, index), {}}; });
+  return record(op, y.to(dy.dtype()), {dy, index}, [op, dim, index](const Tensor& ddy) -> Grads {
+    return {take(op, ddy, dim, index), {}};
+  });
 }
 
 Tensor add_at(const char* op, const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
@@ -80,15 +81,15 @@ Tensor winners(int64_t dim, const Tensor& index, const Shape& target) {
 Tensor put(const char* op, const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
   Tensor y = x.detach().clone();
   WEFT_KERNEL(y.device(), scatter, op, dim, index, src, false, y);
-  return record(op, y, {x, src, index},
-                [op, dim, index, from = x.shape(), x_needs = x.requires_grad(),
-                 src_needs = src.requires_grad()](const Tensor& dy) -> Grads {
-                  const Tensor none = expand(scalar(0, {.dtype = dy.dtype(), .device = dy.device()}), index.shape());
-                  return {x_needs ? put(op, dy, dim, index, none) : Tensor(),
-                          src_needs ? masked_fill(take(op, dy, dim, index), logical_not(winners(dim, index, from)), 0)
-                                    : Tensor(),
-                          {}};
-                });
+  return record(
+      op, y, {x, src, index},
+      [op, dim, index, from = x.shape(), x_needs = x.requires_grad(),
+       src_needs = src.requires_grad()](const Tensor& dy) -> Grads {
+        const Tensor none = expand(scalar(0, {.dtype = dy.dtype(), .device = dy.device()}), index.shape());
+        return {x_needs ? put(op, dy, dim, index, none) : Tensor(),
+                src_needs ? masked_fill(take(op, dy, dim, index), logical_not(winners(dim, index, from)), 0) : Tensor(),
+                {}};
+      });
 }
 
 }  // namespace
@@ -168,8 +169,8 @@ Tensor gather(const Tensor& x0, int64_t dim, const Tensor& index) {
 
 Tensor take_along_dim(const Tensor& x0, const Tensor& index0, std::optional<int64_t> dim0) {
   if (!dim0) return take_along_dim(flatten(x0), flatten(index0), 0);
-  check(x0.dim() == index0.dim(), "take_along_dim: index ", index0.shape(), " must have as many dimensions as the input ",
-        x0.shape());
+  check(x0.dim() == index0.dim(), "take_along_dim: index ", index0.shape(),
+        " must have as many dimensions as the input ", x0.shape());
   const Tensor x = at_least_1d(x0);
   const Tensor ids = at_least_1d(as_index("take_along_dim", x, index0));
   const int64_t dim = wrap_dim(*dim0, x.dim(), "take_along_dim");
@@ -207,10 +208,9 @@ Tensor embedding(const Tensor& ids, const Tensor& weight, std::optional<int64_t>
           " rows");
     const Tensor padding = unsqueeze(eq(flat, *padding_idx < 0 ? *padding_idx + n : *padding_idx), 1);
     y = take("embedding", weight.detach(), 0, index);
-    y = record("embedding", y, {weight, index},
-               [padding, index, from = weight.shape()](const Tensor& dy) -> Grads {
-                 return {spread("embedding", masked_fill(dy, padding, 0), 0, index, from), {}};
-               });
+    y = record("embedding", y, {weight, index}, [padding, index, from = weight.shape()](const Tensor& dy) -> Grads {
+      return {spread("embedding", masked_fill(dy, padding, 0), 0, index, from), {}};
+    });
   } else {
     y = take("embedding", weight, 0, index);
   }
@@ -238,7 +238,8 @@ Tensor repeat_interleave(const Tensor& x, const Tensor& repeats0, std::optional<
   check(repeats.numel() == x.size(dim) || repeats.numel() == 1, "repeat_interleave: ", repeats.numel(),
         " repeats for size ", x.size(dim));
   repeats = expand(repeats, {x.size(dim)});
-  check(repeats.numel() == 0 || amin(repeats).item<int64_t>() >= 0, "repeat_interleave: repeats must not be negative, got ",
+  check(repeats.numel() == 0 || amin(repeats).item<int64_t>() >= 0,
+        "repeat_interleave: repeats must not be negative, got ",
         repeats.numel() == 0 ? 0 : amin(repeats).item<int64_t>());
   // Slice i fills the places up to the sum of the repeats so far.
   const Tensor ends = cumsum(repeats, 0);
@@ -267,7 +268,8 @@ Tensor one_hot(const Tensor& ids0, int64_t num_classes) {
   Shape shape = ids.shape();
   shape.push_back(num_classes);
   Tensor y = zeros(shape, {.dtype = int64, .device = ids.device()});
-  const Tensor index = unsqueeze(ids, -1), one = expand(scalar(1, {.dtype = int64, .device = ids.device()}), index.shape());
+  const Tensor index = unsqueeze(ids, -1),
+               one = expand(scalar(1, {.dtype = int64, .device = ids.device()}), index.shape());
   WEFT_KERNEL(ids.device(), scatter, "one_hot", ids.dim(), index, one, false, y);
   return y;
 }
@@ -319,11 +321,11 @@ namespace {
 
 // What index and index_put share: the indexed dimensions of x, moved next to each other and merged into one.
 struct Where {
-  Shape order;         // x permuted: indexed dimensions together
-  int64_t at = 0;      // where they begin in it
-  int64_t count = 0;   // how many they are
-  Shape index_shape;   // what the index tensors broadcast to
-  Tensor flat;         // [index_shape.numel()]: position in the merged dimension
+  Shape order;        // x permuted: indexed dimensions together
+  int64_t at = 0;     // where they begin in it
+  int64_t count = 0;  // how many they are
+  Shape index_shape;  // what the index tensors broadcast to
+  Tensor flat;        // [index_shape.numel()]: position in the merged dimension
 };
 
 // Replaces boolean masks by the positions where they hold.
@@ -386,6 +388,14 @@ Shape result_shape(const Tensor& merged, const Where& w) {
   return shape;
 }
 
+// Whether from broadcasts to shape.
+bool fits(const Shape& from, const Shape& shape) {
+  const int64_t lead = shape.size() - from.size();
+  bool ok = lead >= 0;
+  for (int64_t d = 0; ok && d < from.size(); ++d) ok = from[d] == 1 || from[d] == shape[lead + d];
+  return ok;
+}
+
 }  // namespace
 
 Tensor index(const Tensor& x, const Tensors& indices) {
@@ -400,8 +410,7 @@ Tensor index_put(const Tensor& x, const Tensors& indices, const Tensor& values, 
   const Where w = locate("index_put", x, indices);
   const Tensor rows = merged(x, w), flat = along(w.flat, w.at, rows.shape());
   const Shape shape = result_shape(rows, w);
-  check(broadcast_shapes(values.shape(), shape, "index_put") == shape, "index_put: values ", values.shape(),
-        " do not broadcast to ", shape);
+  check(fits(values.shape(), shape), "index_put: values ", values.shape(), " do not broadcast to ", shape);
   const Tensor src = reshape(expand(values, shape), flat.shape());
   const Tensor y = accumulate ? add_at("index_put", rows, w.at, flat, src) : put("index_put", rows, w.at, flat, src);
   Shape back(static_cast<size_t>(x.dim()), 0), sizes;

@@ -103,14 +103,21 @@ struct Lanes {
 Lanes split_lanes(const Tensor& y, const Tensor& index, const Tensor& src, int64_t dim) {
   Shape shape = index.shape();
   shape[dim] = 1;
-  return {without_dim(y, dim, shape), without_dim(index, dim, shape), without_dim(src, dim, shape),
-          index.shape()[dim],         y.shape()[dim],                 y.strides()[dim],
-          index.strides()[dim],       src.strides()[dim]};
+  return {without_dim(y, dim, shape),
+          without_dim(index, dim, shape),
+          without_dim(src, dim, shape),
+          index.shape()[dim],
+          y.shape()[dim],
+          y.strides()[dim],
+          index.strides()[dim],
+          src.strides()[dim]};
 }
 
 struct Assign {
   template <class T>
-  void operator()(T& y, T v) const { y = v; }
+  void operator()(T& y, T v) const {
+    y = v;
+  }
 };
 struct Accumulate {
   template <class T>
@@ -160,16 +167,16 @@ bool scatter_lanes(F put, const Lanes& l, const T* src, const int64_t* ids, T* o
   const int64_t longest = across ? kBlock : 1;
   const int64_t grain = std::max<int64_t>(across ? 64 : 1, kGrain / std::max<int64_t>(l.length, 1));
   const int64_t chunks = (loop.numel + grain - 1) / grain;
-  const int64_t parts = chunks == 1 && l.length * loop.numel > 2 * kGrain ? std::min<int64_t>(num_threads(), l.size) : 1;
+  const int64_t parts =
+      chunks == 1 && l.length * loop.numel > 2 * kGrain ? std::min<int64_t>(num_threads(), l.size) : 1;
   std::atomic<bool> bad = false;
   parallel_for(chunks * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t part = task % parts, first = task / parts * grain;
       const int64_t low = l.size * part / parts, high = l.size * (part + 1) / parts;
       bool ok = true;
-      loop.runs(first, std::min(first + grain, loop.numel), longest, [&](const auto& at, int64_t n) {
-        ok &= scatter_run(put, l, loop, at, n, low, high, src, ids, out);
-      });
+      loop.runs(first, std::min(first + grain, loop.numel), longest,
+                [&](const auto& at, int64_t n) { ok &= scatter_run(put, l, loop, at, n, low, high, src, ids, out); });
       if (!ok) bad = true;
     }
   });

@@ -61,8 +61,8 @@ Tensor cumprod(const Tensor& x0, int64_t dim0, ScanOptions o) {
   });
 }
 
-// dx[k] = Σ_{i ≥ k} dy[i]·exp(x[k] - y[i]) = exp(x[k] - y[k])·r[k] with r[k] = dy[k] + exp(y[k] - y[k+1])·r[k+1]. y never
-// falls, so no exponential passes 1.
+// dx[k] = Σ_{i ≥ k} dy[i]·exp(x[k] - y[i]) = exp(x[k] - y[k])·r[k] with r[k] = dy[k] + exp(y[k] - y[k+1])·r[k+1]. y
+// never falls, so no exponential passes 1.
 Tensor logcumsumexp(const Tensor& x0, int64_t dim0) {
   check(x0.is_floating(), "logcumsumexp: expected a floating tensor, got ", x0.dtype());
   return with_dim("logcumsumexp", x0, dim0, [](const Tensor& x, int64_t dim) {

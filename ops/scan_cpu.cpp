@@ -111,7 +111,8 @@ void scan_extreme(bool largest, const Tensor& x, int64_t dim, Tensor& indices) {
         int64_t* o = out + at[0] + i * loop.inner_stride(0);
         int64_t best = 0;
         for (int64_t t = 0; t < lanes.length; ++t) {
-          const auto a = static_cast<acc_t<T>>(v[t * lanes.step[1]]), b = static_cast<acc_t<T>>(v[best * lanes.step[1]]);
+          const auto a = static_cast<acc_t<T>>(v[t * lanes.step[1]]),
+                     b = static_cast<acc_t<T>>(v[best * lanes.step[1]]);
           if (!beats(largest, b, a)) best = t;  // equal: the later one
           o[t * lanes.step[0]] = best;
         }

@@ -107,8 +107,8 @@ Tensor searchsorted(const Tensor& sequence0, const Tensor& values0, bool right) 
   check(sequence0.dim() >= 1, "searchsorted: expected a sequence of one dimension or more");
   check_same_device("searchsorted", {&sequence0, &values0});
   const bool shared = sequence0.dim() == 1;
-  check(shared || (sequence0.dim() == values0.dim() && std::equal(sequence0.shape().begin(), sequence0.shape().end() - 1,
-                                                                  values0.shape().begin())),
+  check(shared || (sequence0.dim() == values0.dim() &&
+                   std::equal(sequence0.shape().begin(), sequence0.shape().end() - 1, values0.shape().begin())),
         "searchsorted: sequence ", sequence0.shape(), " and values ", values0.shape(),
         " may differ in the last dimension only");
   const DType dtype = promote(sequence0.dtype(), values0.dtype());

@@ -150,7 +150,8 @@ namespace {
 constexpr int64_t kGroup = 64;  // elements that are passed over together
 
 // The k smallest keys of a row, to the front of keys in any order. Candidates below the k-th smallest so far are
-// collected in room for `capacity` keys; when that is full, they are cut down to k. Most groups of a long row hold none.
+// collected in room for `capacity` keys; when that is full, they are cut down to k. Most groups of a long row hold
+// none.
 template <class K, class C, class Key>
 void select_smallest(const C* row, int64_t n, int64_t k, Key key, K* keys, int64_t capacity) {
   using U = decltype(key(C()));
@@ -227,7 +228,8 @@ int64_t find_in_row(bool largest, const Tensor& x, int64_t offset, int64_t strid
       nan |= v[i] != v[i];
     }
     C extreme = lane[0];
-    for (int64_t j = 1; j < kLanes; ++j) extreme = (largest ? lane[j] > extreme : lane[j] < extreme) ? lane[j] : extreme;
+    for (int64_t j = 1; j < kLanes; ++j)
+      extreme = (largest ? lane[j] > extreme : lane[j] < extreme) ? lane[j] : extreme;
     if (nan) return begin + (std::find_if(v, v + m, [](C a) { return a != a; }) - v);
     if (begin == 0 || beats(largest, extreme, best)) {
       best = extreme;
@@ -296,7 +298,8 @@ void searchsorted(const Tensor& sequence, const Tensor& values, bool right, Tens
     parallel_for(values.numel(), kGrain / 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const T* row = sorted + (shared ? 0 : i / m * n);
-        out[i] = (right ? std::upper_bound(row, row + n, v[i], less) : std::lower_bound(row, row + n, v[i], less)) - row;
+        out[i] =
+            (right ? std::upper_bound(row, row + n, v[i], less) : std::lower_bound(row, row + n, v[i], less)) - row;
       }
     });
   });

@@ -3,19 +3,25 @@
 namespace weft::test {
 
 void attention_samples(SampleList& list);
+void index_samples(SampleList& list);
 void loss_samples(SampleList& list);
 void matmul_samples(SampleList& list);
 void norm_samples(SampleList& list);
+void scan_samples(SampleList& list);
 void softmax_samples(SampleList& list);
+void sort_samples(SampleList& list);
 
 const SampleList& all_samples() {
   static const SampleList list = [] {
     SampleList l;
     attention_samples(l);
+    index_samples(l);
     loss_samples(l);
     matmul_samples(l);
     norm_samples(l);
+    scan_samples(l);
     softmax_samples(l);
+    sort_samples(l);
     return l;
   }();
   return list;
