@@ -2,6 +2,8 @@
 #pragma once
 
 #include <weft/autograd/autograd.h>
+#include <weft/autograd/gradcheck.h>
+#include <weft/autograd/structure.h>
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>
@@ -26,3 +28,4 @@
 #include <weft/tensor/file.h>
 #include <weft/tensor/safetensors.h>
 #include <weft/tensor/tensor.h>
+#include <weft/weft.h>

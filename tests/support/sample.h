@@ -21,10 +21,11 @@ struct Sample {
   /// itself or what it is made of). Gets float64 inputs, rounded to the tested dtype first; returns float64 (or
   /// integer) results.
   std::function<Tensors(const Tensors& x)> reference;
-  int order = 2;               ///< how many times it is differentiable: 0, 1 or 2
-  std::vector<size_t> frozen = {};  ///< inputs that gradients do not flow to (declared stop-gradient or straight-through)
-  bool half = true;            ///< tested in bfloat16 and float16 too
-  double scale = 1;            ///< factor on the dtype's tolerance, with a reason in a comment where it is not 1
+  int order = 2;  ///< how many times it is differentiable: 0, 1 or 2
+  std::vector<size_t> frozen =
+      {};            ///< inputs that gradients do not flow to (declared stop-gradient or straight-through)
+  bool half = true;  ///< tested in bfloat16 and float16 too
+  double scale = 1;  ///< factor on the dtype's tolerance, with a reason in a comment where it is not 1
 };
 
 /// A wrong use of an op and the exact message it must give.
