@@ -28,4 +28,3 @@
 #include <weft/tensor/file.h>
 #include <weft/tensor/safetensors.h>
 #include <weft/tensor/tensor.h>
-#include <weft/weft.h>

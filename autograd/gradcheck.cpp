@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -28,6 +29,13 @@ Shape position(int64_t flat, const Shape& shape) {
   Shape index = shape;
   for (int64_t d = shape.size() - 1; d >= 0; --d) index[d] = flat % shape[d], flat /= shape[d];
   return index;
+}
+
+// A difference quotient has no more than about seven good digits.
+std::string digits(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.7g", v);
+  return text;
 }
 
 double dot(const Values& a, const Values& b) {
@@ -307,7 +315,7 @@ class Checker {
       if (w.wrong)
         failed("the gradient of output ", o, " by input ", i, " is wrong in ", w.wrong, " of ", w.entries,
                " entries; the worst: output element ", position(w.row, y[o].shape()), ", input element ",
-               position(w.column, x.shape()), ": analytic ", w.analytic, ", numeric ", w.numeric,
+               position(w.column, x.shape()), ": analytic ", digits(w.analytic), ", numeric ", digits(w.numeric),
                y[o].requires_grad() ? "" : " (the output is cut off from every input)");
     }
   }
