@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <list>
 #include <mutex>
 #include <utility>
@@ -112,11 +111,6 @@ fft::ConvolveJob<T> job_of(const LongConvolution<T>& c) {
 }
 
 }  // namespace
-
-double fft_scale(FftNorm norm, bool inverse, int64_t n) {
-  if (norm == FftNorm::ortho) return 1 / std::sqrt(static_cast<double>(n));
-  return (norm == FftNorm::backward) == inverse ? 1 / static_cast<double>(n) : 1;
-}
 
 template <class T>
 void rfft_rows(const T* x, int64_t rows, int64_t length, int64_t stride, int64_t n, double scale, T* out) {

@@ -10,12 +10,6 @@
 
 namespace weft::cpu {
 
-/// Where PyTorch puts the factor 1/n: on the inverse, as 1/√n on both, or on the forward transform.
-enum class FftNorm { backward, ortho, forward };
-
-/// The factor of a forward or inverse transform of length n.
-double fft_scale(FftNorm norm, bool inverse, int64_t n);
-
 /// X[k] = scale · Σ_j x[j]·e^(-2πijk/n), k = 0 … n/2. Rows x + r · stride of `length` numbers are cropped or
 /// zero-padded to n >= 1; out: [rows, n/2 + 1, 2], real and imaginary part last.
 template <class T>

@@ -269,16 +269,6 @@ TEST_CASE("fft: rows are cropped and zero-padded, strides skip, the scale multip
   }
 }
 
-TEST_CASE("fft: scales of the three norms") {
-  using cpu::FftNorm;
-  CHECK(cpu::fft_scale(FftNorm::backward, false, 8) == 1);
-  CHECK(cpu::fft_scale(FftNorm::backward, true, 8) == 0.125);
-  CHECK(cpu::fft_scale(FftNorm::forward, false, 8) == 0.125);
-  CHECK(cpu::fft_scale(FftNorm::forward, true, 8) == 1);
-  CHECK(cpu::fft_scale(FftNorm::ortho, false, 16) == 0.25);
-  CHECK(cpu::fft_scale(FftNorm::ortho, true, 16) == 0.25);
-}
-
 TEST_CASE("fft: the same bits for any number of threads") {
   const auto x = normal<float>(200 * 1000, 1);
   const auto c = convolution_case<float>(3000, 3000, 3000, true);
