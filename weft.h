@@ -12,9 +12,11 @@
 #include <weft/nn/optim/optimizer.h>
 #include <weft/nn/optim/schedule.h>
 #include <weft/ops/attention.h>
+#include <weft/ops/conv.h>
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/fft.h>
 #include <weft/ops/index.h>
 #include <weft/ops/loss.h>
 #include <weft/ops/matmul.h>

@@ -34,7 +34,9 @@ struct Conv2dOptions {
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
 
 /// x: [..., n] resampled to [..., size], as F.interpolate on [b, c, n]. linear: output j sits at (j + 0.5)·n/size -
-/// 0.5, or at j·(n - 1)/(size - 1) with align_corners (the ends stay where they are). nearest takes no align_corners.
+/// 0.5, or at j·(n - 1)/(size - 1) with align_corners (the ends stay where they are). nearest takes input
+/// floor(j·n/size), in integers (PyTorch rounds the ratio to float32 first and is now and then one off), and no
+/// align_corners.
 Tensor interpolate1d(const Tensor& x, int64_t size, InterpolateMode mode = InterpolateMode::linear,
                      bool align_corners = false);
 

@@ -3,6 +3,8 @@
 namespace weft::test {
 
 void attention_samples(SampleList& list);
+void conv_samples(SampleList& list);
+void fft_samples(SampleList& list);
 void index_samples(SampleList& list);
 void loss_samples(SampleList& list);
 void matmul_samples(SampleList& list);
@@ -15,6 +17,8 @@ const SampleList& all_samples() {
   static const SampleList list = [] {
     SampleList l;
     attention_samples(l);
+    conv_samples(l);
+    fft_samples(l);
     index_samples(l);
     loss_samples(l);
     matmul_samples(l);
