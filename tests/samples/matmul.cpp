@@ -41,6 +41,7 @@ void matmul_samples(SampleList& l) {
   add_product(l, "one row", {1, 7}, {7, 3});
   add_product(l, "inner size 1", {4, 1}, {1, 6});
   add_product(l, "inner size 0", {3, 0}, {0, 2});
+  add_product(l, "inner size 0 for a batch", {2, 3, 0}, {0, 2});
   add_product(l, "no rows", {0, 3}, {3, 2});
   add_product(l, "inner size 0, one matrix for a batch", {2, 3, 0}, {0, 2});
   add_product(l, "batch", {2, 3, 5}, {2, 5, 4});
@@ -77,6 +78,13 @@ void matmul_samples(SampleList& l) {
            })};
          }});
   }
+  l.samples.push_back({.op = "linear",
+                       .variant = "no features",
+                       .inputs = {values({2, 3, 0}, 3), values({4, 0}, 4), values({4}, 5)},
+                       .call = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2])}; },
+                       .reference = [](const Tensors& x) -> Tensors {
+                         return {make_at({2, 3, 4}, [&](const Index& i) { return at(x[2], i); })};
+                       }});
   l.samples.push_back(
       {.op = "linear",
        .variant = "without bias",

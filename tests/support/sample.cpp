@@ -10,6 +10,14 @@ Tensor make(const Shape& shape, const std::function<double(int64_t)>& f) {
   return tensor(v, shape);
 }
 
+Tensor make_at(const Shape& shape, const std::function<double(const Index&)>& f) {
+  Index index(static_cast<size_t>(shape.size()), 0);
+  return make(shape, [&](int64_t i) {
+    for (int64_t d = shape.size() - 1; d >= 0; i /= shape[d--]) index[static_cast<size_t>(d)] = i % shape[d];
+    return f(index);
+  });
+}
+
 Tensor values(const Shape& shape, uint64_t seed, double low, double high) {
   Generator g(seed * 7919 + 17);
   Tensor x = empty(shape, float64);

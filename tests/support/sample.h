@@ -48,6 +48,9 @@ const SampleList& all_samples();
 
 /// A float64 tensor with the values f(i) at flat index i.
 Tensor make(const Shape& shape, const std::function<double(int64_t)>& f);
+/// The same with f given the multi-index.
+using Index = std::vector<int64_t>;
+Tensor make_at(const Shape& shape, const std::function<double(const Index&)>& f);
 /// Repeatable values in [low, high), different for each seed.
 Tensor values(const Shape& shape, uint64_t seed, double low = -2, double high = 2);
 /// Element-by-element with broadcasting: f over doubles.
