@@ -1,6 +1,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
 #include <weft/ops/kernel.h>
 #include <weft/ops/shape.h>
 
@@ -252,6 +253,68 @@ Tensor undiagonal(const Tensor& x, const Shape& shape, int64_t offset, int64_t d
 }
 }  // namespace
 
+Tensors broadcast_tensors(const Tensors& xs) {
+  Shape shape;
+  for (const Tensor& x : xs) shape = broadcast_shapes(shape, x.shape(), "broadcast_tensors");
+  Tensors out;
+  for (const Tensor& x : xs) out.push_back(expand(x, shape));
+  return out;
+}
+
+Tensors meshgrid(const Tensors& xs, const std::string& indexing) {
+  check(indexing == "ij" || indexing == "xy", "meshgrid: indexing must be ij or xy, got '", indexing, "'");
+  Shape shape;
+  for (const Tensor& x : xs) {
+    check(x.dim() <= 1, "meshgrid: expected 1-D tensors, got shape ", x.shape());
+    shape.push_back(x.numel());
+  }
+  Tensors out;
+  for (int64_t i = 0; i < shape.size(); ++i) {
+    Shape column(static_cast<size_t>(shape.size()), 1);
+    column[i] = shape[i];
+    const Tensor grid = expand(reshape(xs[static_cast<size_t>(i)], column), shape);
+    out.push_back(indexing == "xy" && shape.size() >= 2 ? transpose(grid, 0, 1) : grid);
+  }
+  return out;
+}
+
+namespace {
+// The reverse of unfold: adds windows [..., windows along dim, ..., size] up to the n elements they came from.
+Tensor fold(const Tensor& x, int64_t dim, int64_t n, int64_t step) {
+  const int64_t windows = x.shape()[dim], size = x.size(-1);
+  Shape shape(x.shape().begin(), x.shape().end() - 1);
+  shape[dim] = n;
+  Tensor y = zeros(shape, {.dtype = is_half(x.dtype()) ? float32 : x.dtype(), .device = x.device()});
+  Shape strides = y.strides();
+  strides.push_back(strides[dim]);
+  strides[dim] *= step;
+  // The first step elements of all windows do not overlap, nor the next, ...: one addition for each such part.
+  for (int64_t start = 0; start < size && windows > 0; start += step) {
+    const Tensor part = slice(x.detach(), -1, start, std::min(start + step, size));
+    Tensor place = as_strided_raw(y, part.shape(), strides, start * strides.back());
+    const NoGrad guard;
+    copy_into(start == 0 ? part : add(place, part), place);
+  }
+  return record("fold", y.to(x.dtype()), {x},
+                [dim, size, step](const Tensor& dy) -> Grads { return {unfold(dy, dim, size, step)}; });
+}
+}  // namespace
+
+Tensor unfold(const Tensor& x, int64_t dim, int64_t size, int64_t step) {
+  check(x.dim() > 0, "unfold: a scalar has no dimensions");
+  dim = wrap_dim(dim, x.dim(), "unfold");
+  const int64_t n = x.shape()[dim];
+  check(step > 0, "unfold: step must be positive, got ", step);
+  check(size >= 0 && size <= n, "unfold: windows of ", size, " elements do not fit dim ", dim, " of ", x.shape());
+  Shape shape = x.shape(), strides = x.strides();
+  shape[dim] = (n - size) / step + 1;
+  shape.push_back(size);
+  strides.push_back(strides[dim]);
+  strides[dim] *= step;
+  return record("unfold", as_strided_raw(x, shape, strides, x.impl().offset), {x},
+                [dim, n, step](const Tensor& dy) -> Grads { return {fold(dy, dim, n, step)}; });
+}
+
 // --- joining and splitting
 // -------------------------------------------------------------------------------------------------
 
@@ -323,6 +386,15 @@ Tensors split(const Tensor& x, int64_t size, int64_t dim) {
 Tensors chunk(const Tensor& x, int64_t n, int64_t dim) {
   check(n > 0, "chunk: expected a positive number of chunks, got ", n);
   return split(x, std::max<int64_t>((x.size(dim) + n - 1) / n, 1), dim);
+}
+
+Tensors unbind(const Tensor& x, int64_t dim) {
+  check(x.dim() > 0, "unbind: a scalar has no dimensions");
+  dim = wrap_dim(dim, x.dim(), "unbind");
+  Tensors out;
+  for (const Tensor& part : split(x, std::vector<int64_t>(static_cast<size_t>(x.shape()[dim]), 1), dim))
+    out.push_back(squeeze(part, dim));
+  return out;
 }
 
 // --- padding

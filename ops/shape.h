@@ -28,8 +28,18 @@ Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t end = INT64_MA
 Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length);
 /// x[index] along dim, which is dropped; a negative index counts from the end.
 Tensor select(const Tensor& x, int64_t dim, int64_t index);
+inline Tensor swapaxes(const Tensor& x, int64_t a, int64_t b) { return transpose(x, a, b); }
+inline Tensor broadcast_to(const Tensor& x, const Shape& shape) { return expand(x, shape); }
+/// All expanded to the one shape they broadcast to.
+Tensors broadcast_tensors(const Tensors& xs);
 /// Elements x[i, i + offset] of two dimensions as a new last one.
 Tensor diagonal(const Tensor& x, int64_t offset = 0, int64_t dim1 = 0, int64_t dim2 = 1);
+/// Windows of size elements along dim, one every step elements: dim counts the windows, a new last dimension runs
+/// inside them. What does not fill a window at the end is left out.
+Tensor unfold(const Tensor& x, int64_t dim, int64_t size, int64_t step);
+/// Grids from 1-D tensors (or scalars): result i has element i of the index along its dimension i. With indexing "xy"
+/// the first two dimensions trade places.
+Tensors meshgrid(const Tensors& xs, const std::string& indexing = "ij");
 
 // --- joining and splitting
 // -----------------------------------------------------------------------------------------------
@@ -40,6 +50,23 @@ Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim = 
 Tensors split(const Tensor& x, int64_t size, int64_t dim = 0);
 /// At most n views of equal size (the last may be smaller).
 Tensors chunk(const Tensor& x, int64_t n, int64_t dim = 0);
+/// x[0], x[1], ... along dim.
+Tensors unbind(const Tensor& x, int64_t dim = 0);
+
+// --- reordering and repeating (copies)
+/// Reverses the order of elements along dims.
+Tensor flip(const Tensor& x, const Shape& dims);
+/// Element i moves to i + shift along its dimension, those that fall off the end come back at the start. Without dims
+/// x is rolled as if it were flat.
+Tensor roll(const Tensor& x, const Shape& shifts, const Shape& dims = {});
+inline Tensor roll(const Tensor& x, int64_t shift, int64_t dim) { return roll(x, Shape{shift}, Shape{dim}); }
+/// The whole of x, times[d] times along dimension d; more times than dimensions add leading ones, fewer leave the
+/// leading ones alone. PyTorch's repeat and tile (weft::repeat is the einops one).
+Tensor tile(const Tensor& x, const Shape& times);
+/// The lower (upper) triangle of the last two dimensions, with zeros elsewhere; x[i, j] stays where
+/// j - i <= diagonal (>= diagonal).
+Tensor tril(const Tensor& x, int64_t diagonal = 0);
+Tensor triu(const Tensor& x, int64_t diagonal = 0);
 
 // --- padding
 // -------------------------------------------------------------------------------------------------------------

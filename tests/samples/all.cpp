@@ -12,6 +12,7 @@ void norm_samples(SampleList& list);
 void scan_samples(SampleList& list);
 void softmax_samples(SampleList& list);
 void sort_samples(SampleList& list);
+void shape_samples(SampleList& list);
 
 const SampleList& all_samples() {
   static const SampleList list = [] {
@@ -26,6 +27,7 @@ const SampleList& all_samples() {
     scan_samples(l);
     softmax_samples(l);
     sort_samples(l);
+    shape_samples(l);
     return l;
   }();
   return list;
