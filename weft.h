@@ -6,9 +6,11 @@
 #include <weft/autograd/structure.h>
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
+#include <weft/nn/embedding.h>
 #include <weft/nn/init.h>
 #include <weft/nn/linear.h>
 #include <weft/nn/module.h>
+#include <weft/nn/norm.h>
 #include <weft/nn/optim/optimizer.h>
 #include <weft/nn/optim/schedule.h>
 #include <weft/ops/attention.h>

@@ -16,22 +16,22 @@ using namespace weft;
 double reading(double celsius) { return 0.4 * std::tanh(celsius / 60) + 0.002 * celsius; }
 
 std::shared_ptr<Sequential> make_model() {
-  return std::make_shared<Sequential>(std::make_shared<Linear>(1, 32), std::make_shared<Tanh>(),
-                                      std::make_shared<Linear>(32, 1));
+  return std::make_shared<Sequential>(std::make_shared<Linear>(1, 64), std::make_shared<Tanh>(),
+                                      std::make_shared<Linear>(64, 1));
 }
 
 int main() {
   manual_seed(7);
   auto model = make_model();
   Adam optimizer(model->parameters(), {.lr = 1e-2});
-  for (int step = 0; step < 1500; ++step) {
+  for (int step = 0; step < 8000; ++step) {
     const Tensor celsius = rand({256, 1}) * 100;
     std::vector<float> volts;
     for (float c : celsius.to_vector()) volts.push_back(static_cast<float>(reading(c)));
     const Tensor loss = mse_loss((*model)(tensor(volts, {256, 1})), celsius / 100);
     optimizer.zero_grad();
     loss.backward();
-    optimizer.set_lr_scale(step < 1000 ? 1 : 0.1);
+    optimizer.set_lr_scale(step < 5000 ? 1 : 0.05);
     optimizer.step();
   }
 

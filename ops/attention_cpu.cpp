@@ -43,6 +43,7 @@ struct Problem {
   Tensor mask, bias;  // [b, h, n, m] views, or undefined; bias in T
   AttentionArgs args;
   int64_t b, h, hk, n, m, d, dv;
+  int64_t ld;  // of a tile of weights: no wider than the keys
 
   Problem(const Tensor& q_, const Tensor& k_, const Tensor& v_, const Tensor& mask_, const Tensor& bias_,
           const AttentionArgs& args_)
@@ -58,9 +59,15 @@ struct Problem {
         n(q_.shape()[2]),
         m(k_.shape()[2]),
         d(q_.shape()[3]),
-        dv(v_.shape()[3]) {}
+        dv(v_.shape()[3]),
+        ld(std::min(kCols, k_.shape()[2])) {}
 
   int64_t kv_head(int64_t head) const { return head / (h / hk); }
+  int64_t tile_size() const { return std::min(kRows, n) * ld; }
+  // Units of work of `size` weights each that make a chunk worth a thread.
+  int64_t grain(int64_t size) const {
+    return std::max<int64_t>(1, (int64_t{1} << 18) / std::max<int64_t>(size * (d + dv), 1));
+  }
   // Keys that query i may see, if causal: [0, limit).
   int64_t limit(int64_t i) const { return args.causal ? std::clamp<int64_t>(i + m - n + 1, 0, m) : m; }
 };
@@ -74,9 +81,9 @@ struct Tile {
 template <class T>
 void scores(const Problem<T>& p, const Tile& t, T* s) {
   gemm_serial<T>(false, true, t.rows, t.cols, p.d, T(p.args.scale), p.q.at(t.b, t.h, t.i0), p.q.sn,
-                 p.k.at(t.b, p.kv_head(t.h), t.j0), p.k.sn, T(0), s, kCols);
+                 p.k.at(t.b, p.kv_head(t.h), t.j0), p.k.sn, T(0), s, p.ld);
   for (int64_t r = 0; r < t.rows; ++r) {
-    T* row = s + r * kCols;
+    T* row = s + r * p.ld;
     const int64_t i = t.i0 + r;
     if (p.bias.defined()) {
       const auto& st = p.bias.strides();
@@ -106,16 +113,16 @@ void drop(const Problem<T>& p, const Tile& t, T* w) {
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t first = ((t.b * p.h + t.h) * p.n + t.i0 + r) * p.m + t.j0;
     for (int64_t c = 0; c < t.cols; ++c) {
-      w[r * kCols + c] *= to_uniform(philox_word(p.args.at.seed, p.args.at.offset, first + c)) >= limit ? keep : T(0);
+      w[r * p.ld + c] *= to_uniform(philox_word(p.args.at.seed, p.args.at.offset, first + c)) >= limit ? keep : T(0);
     }
   }
 }
 
 template <class T, class F>
-void apply_fn(F f, const Tile& t, const T* s, T* w) {
+void apply_fn(F f, int64_t ld, const Tile& t, const T* s, T* w) {
   for (int64_t r = 0; r < t.rows; ++r) {
-    const T* in = s + r * kCols;
-    T* out = w + r * kCols;
+    const T* in = s + r * ld;
+    T* out = w + r * ld;
     for (int64_t c = 0; c < t.cols; ++c) out[c] = in[c] > -std::numeric_limits<T>::infinity() ? f(in[c]) : T(0);
   }
 }
@@ -146,7 +153,7 @@ void forward_rows(const Problem<T>& p, int64_t b, int64_t h, int64_t i0, int64_t
     scores(p, t, s);
     if (softmax) {
       for (int64_t r = 0; r < rows; ++r) {
-        T* row = s + r * kCols;
+        T* row = s + r * p.ld;
         T top = highest[r];
         for (int64_t c = 0; c < t.cols; ++c) top = row[c] > top ? row[c] : top;
         if (top == kNone) {
@@ -173,10 +180,10 @@ void forward_rows(const Problem<T>& p, int64_t b, int64_t h, int64_t i0, int64_t
         total[r] += sum;
       }
     } else {
-      visit(p.args.fn, [&](auto f) { apply_fn(f, t, s, s); });
+      visit(p.args.fn, [&](auto f) { apply_fn(f, p.ld, t, s, s); });
     }
     drop(p, t, s);
-    gemm_serial<T>(false, false, rows, p.dv, t.cols, T(1), s, kCols, p.v.at(b, p.kv_head(h), j0), p.v.sn, T(1), out,
+    gemm_serial<T>(false, false, rows, p.dv, t.cols, T(1), s, p.ld, p.v.at(b, p.kv_head(h), j0), p.v.sn, T(1), out,
                    p.dv);
   }
   for (int64_t r = 0; softmax && r < rows; ++r) {
@@ -189,9 +196,10 @@ void forward_rows(const Problem<T>& p, int64_t b, int64_t h, int64_t i0, int64_t
 template <class T>
 void forward(const Problem<T>& p, Tensor& out, Tensor& lse) {
   const int64_t row_blocks = (p.n + kRows - 1) / kRows;
-  parallel_for(p.b * p.h * row_blocks, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> s(static_cast<size_t>(kRows * kCols)), y(static_cast<size_t>(kRows * p.dv)),
-        l(static_cast<size_t>(kRows));
+  parallel_for(p.b * p.h * row_blocks, p.grain(std::min(kRows, p.n) * p.m), [&](int64_t begin, int64_t end) {
+    const int64_t most = std::min(kRows, p.n);
+    std::vector<T> s(static_cast<size_t>(p.tile_size())), y(static_cast<size_t>(most * p.dv)),
+        l(static_cast<size_t>(most));
     for (int64_t u = begin; u < end; ++u) {
       const int64_t head = u / row_blocks, i0 = (row_blocks - 1 - u % row_blocks) * kRows,
                     rows = std::min(kRows, p.n - i0);
@@ -216,22 +224,22 @@ template <class T>
 void weights_and_gradients(const Problem<T>& p, const Gradients<T>& g, const Tile& t, T* s, T* w, T* ds) {
   scores(p, t, s);
   gemm_serial<T>(false, true, t.rows, t.cols, p.dv, T(1), g.dout.at(t.b, t.h, t.i0), g.dout.sn,
-                 p.v.at(t.b, p.kv_head(t.h), t.j0), p.v.sn, T(0), ds, kCols);
+                 p.v.at(t.b, p.kv_head(t.h), t.j0), p.v.sn, T(0), ds, p.ld);
   drop(p, t, ds);
   if (p.args.fn == AttentionFn::softmax) {
     const int64_t base = (t.b * p.h + t.h) * p.n + t.i0;
     for (int64_t r = 0; r < t.rows; ++r) {
       const T lse = g.lse[static_cast<size_t>(base + r)], delta = g.delta[static_cast<size_t>(base + r)];
       const bool none = lse == -std::numeric_limits<T>::infinity();
-      T *sr = s + r * kCols, *wr = w + r * kCols, *dr = ds + r * kCols;
+      T *sr = s + r * p.ld, *wr = w + r * p.ld, *dr = ds + r * p.ld;
       for (int64_t c = 0; c < t.cols; ++c) wr[c] = none ? T(0) : num::exp(sr[c] - lse);
       for (int64_t c = 0; c < t.cols; ++c) dr[c] = wr[c] * (dr[c] - delta);
     }
   } else {
     visit(p.args.fn, [&](auto f) {
-      apply_fn(f, t, s, w);
+      apply_fn(f, p.ld, t, s, w);
       for (int64_t r = 0; r < t.rows; ++r) {
-        T *sr = s + r * kCols, *dr = ds + r * kCols;
+        T *sr = s + r * p.ld, *dr = ds + r * p.ld;
         for (int64_t c = 0; c < t.cols; ++c)
           dr[c] = sr[c] > -std::numeric_limits<T>::infinity() ? dr[c] * f.derivative(sr[c]) : T(0);
       }
@@ -242,15 +250,15 @@ void weights_and_gradients(const Problem<T>& p, const Gradients<T>& g, const Til
 
 // dbias[...] += ds, for the tile's part of a bias gradient of any broadcast shape.
 template <class T>
-void add_bias_gradient(const Tile& t, const T* ds, Tensor& dbias) {
+void add_bias_gradient(const Problem<T>& p, const Tile& t, const T* ds, Tensor& dbias) {
   auto stride = [&](int64_t dim) { return dbias.shape()[dim] == 1 ? 0 : dbias.strides()[dim]; };
   T* base = dbias.data<T>() + t.b * stride(0) + t.h * stride(1) + t.i0 * stride(2) + t.j0 * stride(3);
   const int64_t si = stride(2), sj = stride(3);
   for (int64_t r = 0; r < t.rows; ++r) {
     if (sj == 1) {
-      for (int64_t c = 0; c < t.cols; ++c) base[r * si + c] += ds[r * kCols + c];
+      for (int64_t c = 0; c < t.cols; ++c) base[r * si + c] += ds[r * p.ld + c];
     } else {
-      for (int64_t c = 0; c < t.cols; ++c) base[r * si + c * sj] += ds[r * kCols + c];
+      for (int64_t c = 0; c < t.cols; ++c) base[r * si + c * sj] += ds[r * p.ld + c];
     }
   }
 }
@@ -271,7 +279,7 @@ void bias_gradient(const Problem<T>& p, const Gradients<T>& g, Tensor& dbias) {
     for (int i = 3; i >= 0; --i) index[i] = flat % sizes[i], flat /= sizes[i];
   };
   parallel_for(own[0] * own[1] * own[2] * own[3], 1, [&](int64_t begin, int64_t end) {
-    const auto tile = static_cast<size_t>(kRows * kCols);
+    const auto tile = static_cast<size_t>(p.tile_size());
     std::vector<T> s(tile), w(tile), ds(tile);
     for (int64_t u = begin; u < end; ++u) {
       int64_t at[4], in[4];
@@ -283,7 +291,7 @@ void bias_gradient(const Problem<T>& p, const Gradients<T>& g, Tensor& dbias) {
         const Tile t{in[0], in[1], i0, std::min(kRows, p.n - i0), j0, std::min(kCols, p.m - j0)};
         if (p.limit(t.i0 + t.rows - 1) <= j0) continue;
         weights_and_gradients(p, g, t, s.data(), w.data(), ds.data());
-        add_bias_gradient(t, ds.data(), dbias);
+        add_bias_gradient(p, t, ds.data(), dbias);
       }
     }
   });
@@ -303,10 +311,10 @@ void backward(const Problem<T>& p, const Gradients<T>& g, Tensor& dq, Tensor& dk
   }
   const bool shared_bias = dbias.defined() && !(dbias.shape() == Shape{p.b, p.h, p.n, p.m});
 
-  parallel_for(kv_heads * parts, 1, [&](int64_t begin, int64_t end) {
-    const auto tile = static_cast<size_t>(kRows * kCols);
-    std::vector<T> s(tile), w(tile), ds(tile), dk_acc(static_cast<size_t>(kCols * p.d)),
-        dv_acc(static_cast<size_t>(kCols * p.dv));
+  parallel_for(kv_heads * parts, p.grain(group * p.n * p.m / parts), [&](int64_t begin, int64_t end) {
+    const auto tile = static_cast<size_t>(p.tile_size());
+    std::vector<T> s(tile), w(tile), ds(tile), dk_acc(static_cast<size_t>(p.ld * p.d)),
+        dv_acc(static_cast<size_t>(p.ld * p.dv));
     for (int64_t u = begin; u < end; ++u) {
       const int64_t kv = u / parts, part = u % parts, b = kv / p.hk, hk = kv % p.hk;
       T* dq_part = dq_parts[static_cast<size_t>(part)].template data<T>();
@@ -320,13 +328,13 @@ void backward(const Problem<T>& p, const Gradients<T>& g, Tensor& dq, Tensor& dk
             const Tile t{b, h, i0, std::min(kRows, p.n - i0), j0, cols};
             if (p.limit(t.i0 + t.rows - 1) <= j0) continue;
             weights_and_gradients(p, g, t, s.data(), w.data(), ds.data());
-            gemm_serial<T>(true, false, cols, p.dv, t.rows, T(1), w.data(), kCols, g.dout.at(b, h, i0), g.dout.sn, T(1),
+            gemm_serial<T>(true, false, cols, p.dv, t.rows, T(1), w.data(), p.ld, g.dout.at(b, h, i0), g.dout.sn, T(1),
                            dv_acc.data(), p.dv);
-            gemm_serial<T>(true, false, cols, p.d, t.rows, T(p.args.scale), ds.data(), kCols, p.q.at(b, h, i0), p.q.sn,
+            gemm_serial<T>(true, false, cols, p.d, t.rows, T(p.args.scale), ds.data(), p.ld, p.q.at(b, h, i0), p.q.sn,
                            T(1), dk_acc.data(), p.d);
-            gemm_serial<T>(false, false, t.rows, p.d, cols, T(p.args.scale), ds.data(), kCols, p.k.at(b, hk, j0),
-                           p.k.sn, T(1), dq_part + ((b * p.h + h) * p.n + i0) * p.d, p.d);
-            if (dbias.defined() && !shared_bias) add_bias_gradient(t, ds.data(), dbias);
+            gemm_serial<T>(false, false, t.rows, p.d, cols, T(p.args.scale), ds.data(), p.ld, p.k.at(b, hk, j0), p.k.sn,
+                           T(1), dq_part + ((b * p.h + h) * p.n + i0) * p.d, p.d);
+            if (dbias.defined() && !shared_bias) add_bias_gradient(p, t, ds.data(), dbias);
           }
         }
         store(dk, (kv * p.m + j0) * p.d, 1, cols * p.d, dk_acc.data());
