@@ -36,6 +36,17 @@ Tensor amin(const Tensor& x, const Dims& dims = {}, bool keep = false);
 Tensor any(const Tensor& x, const Dims& dims = {}, bool keep = false);  ///< boolean; non_differentiable
 Tensor all(const Tensor& x, const Dims& dims = {}, bool keep = false);  ///< boolean; non_differentiable
 
+Tensor count_nonzero(const Tensor& x, const Dims& dims = {}, bool keep = false);  ///< int64; non_differentiable
+/// Σ (x - mean)² / (n - correction) over n elements; NaN where n is not more than correction.
+Tensor var(const Tensor& x, const Dims& dims = {}, double correction = 1, bool keep = false);
+/// The root of var; its gradient is 0 where it is 0.
+Tensor std(const Tensor& x, const Dims& dims = {}, double correction = 1, bool keep = false);
+/// (Σ |x|^p)^(1/p): p = 1, 2, infinity (largest |x|), -infinity (smallest), 0 (how many are not 0), or any other
+/// number. Where it is 0 its gradient is 0.
+Tensor norm(const Tensor& x, double p = 2, const Dims& dims = {}, bool keep = false);
+/// log Σ exp(x), without overflow; -inf, with no gradient, where all are -inf.
+Tensor logsumexp(const Tensor& x, const Dims& dims = {}, bool keep = false);
+
 /// x summed down to a shape that broadcasts to x's.
 Tensor sum_to(const Tensor& x, const Shape& shape);
 

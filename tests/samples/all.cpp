@@ -9,6 +9,7 @@ void index_samples(SampleList& list);
 void loss_samples(SampleList& list);
 void matmul_samples(SampleList& list);
 void norm_samples(SampleList& list);
+void reduce_samples(SampleList& list);
 void scan_samples(SampleList& list);
 void softmax_samples(SampleList& list);
 void sort_samples(SampleList& list);
@@ -24,6 +25,7 @@ const SampleList& all_samples() {
     loss_samples(l);
     matmul_samples(l);
     norm_samples(l);
+    reduce_samples(l);
     scan_samples(l);
     softmax_samples(l);
     sort_samples(l);
