@@ -1,0 +1,126 @@
+#include <weft/nn/flash/attention_fn.h>
+#include <weft/nn/flash/flash.h>
+#include <weft/nn/flash/masks.h>
+#include <weft/nn/flash/scale_norm.h>
+#include <weft/nn/flash/token_shift.h>
+#include <weft/ops/attention.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/scan.h>
+#include <weft/ops/shape.h>
+
+#include <cmath>
+
+namespace weft::flash {
+namespace {
+
+int64_t hidden_dim(const FLASHConfig& c) {
+  check(c.dim > 0 && c.query_key_dim > 0, "FLASH: dim and query_key_dim must be positive, got ", c.dim, " and ",
+        c.query_key_dim);
+  check(c.group_size > 0, "FLASH: group_size must be positive, got ", c.group_size);
+  const auto hidden = static_cast<int64_t>(c.expansion_factor * static_cast<double>(c.dim));
+  check(hidden > 0, "FLASH: expansion_factor ", c.expansion_factor, " leaves no hidden features");
+  return hidden;
+}
+
+// Places from ... to - 1 of t [b, n, ...] in groups: [b, groups, size, ...], a view.
+Tensor group(const Tensor& t, int64_t from, int64_t to, int64_t size) {
+  return unflatten(slice(t, 1, from, to), 1, {-1, size});
+}
+
+// f(from, to, size) on the whole groups of g, then on the tokens left over as one shorter group, joined along the text.
+// Each result is [b, groups, size, e]; together [b, n, e].
+template <class F>
+Tensor in_groups(int64_t n, int64_t g, F&& f) {
+  const int64_t whole = n - n % g;
+  Tensors parts;
+  if (whole > 0) parts.push_back(flatten(f(0, whole, g), 1, 2));
+  if (whole < n) parts.push_back(flatten(f(whole, n, n - whole), 1, 2));
+  return parts.size() == 1 ? parts[0] : cat(parts, 1);
+}
+
+}  // namespace
+
+FLASH::FLASH(const FLASHConfig& c)
+    : config_(c),
+      norm_(make_norm(c.norm_klass, c.dim)),
+      rel_pos_bias_({.scale = std::sqrt(static_cast<double>(c.query_key_dim)), .causal = c.causal}),
+      to_hidden_(std::make_shared<Linear>(c.dim, 2 * hidden_dim(c)), std::make_shared<SiLU>()),
+      to_qk_(std::make_shared<Linear>(c.dim, c.query_key_dim), std::make_shared<SiLU>()),
+      qk_offset_scale_({.dim = c.query_key_dim, .heads = 4}),
+      to_out_(hidden_dim(c), c.dim) {
+  register_module("attn_fn", make_attention_fn(c.laplace_attn_fn));
+  if (c.rotary_pos_emb) register_module("rotary_pos_emb", c.rotary_pos_emb);
+  register_module("rel_pos_bias", rel_pos_bias_);
+  register_module("norm", norm_);
+  register_module("dropout", std::make_shared<Dropout>(c.dropout));
+  register_module("to_hidden", to_hidden_);
+  register_module("to_qk", to_qk_);
+  register_module("qk_offset_scale", qk_offset_scale_);
+  register_module("to_out", to_out_);
+}
+
+Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
+  check_input("FLASH", x, config_.dim, mask);
+  check(x.size(1) > 0, "FLASH: expected at least one token, got ", x.shape());
+
+  Tensor normed = norm_->forward(x);
+  if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
+  if (config_.shift_tokens) normed = shift_tokens(normed);
+
+  const Tensors hidden = chunk(to_hidden_(normed), 2, -1);
+  const Tensor &v = hidden[0], &gate = hidden[1];  // [b, n, e]
+  Tensor qk = qk_offset_scale_(to_qk_(normed));    // [b, n, 4, s]
+  if (config_.rotary_pos_emb) qk = config_.rotary_pos_emb->rotate_queries_or_keys(qk, -3);
+  const Tensor quad_q = select(qk, 2, 0), lin_q = select(qk, 2, 1), quad_k = select(qk, 2, 2);  // [b, n, s]
+  Tensor lin_k = select(qk, 2, 3);
+  if (mask.defined()) lin_k = masked_fill(lin_k, logical_not(unsqueeze(mask, -1)), 0);
+
+  Tensor attended = quadratic(quad_q, quad_k, v, mask);
+  const Tensor linear = linear_attention(lin_q, lin_k, v, mask);
+  if (linear.defined()) attended = attended + linear;
+  return to_out_(gate * attended) + x;
+}
+
+// q, k: [b, n, s], v: [b, n, e], mask: [b, n] or none → [b, n, e]
+Tensor FLASH::quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
+  return in_groups(q.size(1), config_.group_size, [&](int64_t from, int64_t to, int64_t size) {
+    const auto in = [&](const Tensor& t) { return group(t, from, to, size).to(v.dtype()); };
+    return scaled_dot_product_attention(in(q), in(k), in(v),  // a group counts as a head
+                                        {.mask = mask.defined() ? unsqueeze(group(mask, from, to, size), 2) : mask,
+                                         .bias = rel_pos_bias_.bias(size, size),
+                                         .causal = config_.causal,
+                                         .dropout = is_training() ? config_.dropout : 0,
+                                         .scale = 1 / static_cast<double>(config_.group_size),
+                                         .fn = attention_fn(config_.laplace_attn_fn)});
+  });
+}
+
+// The same shapes; none where it is zero throughout: causal, and all in one group.
+Tensor FLASH::linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
+  const int64_t n = q.size(1), g = config_.group_size;
+  if (config_.causal) {
+    const int64_t before = (n - 1) / g;  // groups that another one follows, all of them whole
+    if (before == 0) return {};
+    const Tensor keys = transpose(group(k, 0, before * g, g), -2, -1);
+    const Tensor kv = cumsum(matmul(keys, group(v, 0, before * g, g)) / g, 1);  // [b, before, s, e]
+    const Tensor first = zeros({q.size(0), g, v.size(2)}, {.dtype = kv.dtype(), .device = kv.device()});
+    const Tensor rest = in_groups(n - g, g, [&](int64_t from, int64_t to, int64_t size) {
+      return matmul(group(q, from + g, to + g, size), slice(kv, 1, from / g, (to + g - 1) / g));
+    });
+    return cat({first, rest}, 1);
+  }
+
+  Tensor lengths;  // [b, 1]
+  if (config_.padding_invariant && mask.defined()) lengths = real_lengths(mask, v.dtype());
+  const auto by_length = [&](const Tensor& kv) {
+    return lengths.defined() ? kv / lengths.reshape(kv.dim() == 3 ? Shape{-1, 1, 1} : Shape{-1, 1, 1, 1}) : kv / n;
+  };
+  if (config_.reduce_group_non_causal_attn) return matmul(q, by_length(matmul(transpose(k, -2, -1), v)));
+  return in_groups(n, g, [&](int64_t from, int64_t to, int64_t size) {
+    const Tensor keys = transpose(group(k, from, to, size), -2, -1);
+    return matmul(group(q, from, to, size), by_length(matmul(keys, group(v, from, to, size))));
+  });
+}
+
+}  // namespace weft::flash

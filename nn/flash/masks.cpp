@@ -1,0 +1,16 @@
+#include <weft/nn/flash/masks.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/reduce.h>
+
+namespace weft::flash {
+
+void check_input(const char* owner, const Tensor& x, int64_t dim, const Tensor& mask) {
+  check(x.dim() == 3 && x.size(2) == dim, owner, ": expected x [batch, length, ", dim, "], got ", x.shape());
+  if (!mask.defined()) return;
+  check(mask.dtype() == boolean, owner, ": expected a bool mask, got ", mask.dtype());
+  check(mask.shape() == Shape{x.size(0), x.size(1)}, owner, ": mask ", mask.shape(), " does not fit x ", x.shape());
+}
+
+Tensor real_lengths(const Tensor& mask, DType dtype) { return clamp_min(sum(mask, -1, keepdim), 1).to(dtype); }
+
+}  // namespace weft::flash

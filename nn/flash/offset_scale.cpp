@@ -1,0 +1,26 @@
+#include <weft/nn/flash/offset_scale.h>
+#include <weft/nn/init.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/shape.h>
+
+namespace weft::flash {
+
+OffsetScale::OffsetScale(const OffsetScaleConfig& config) {
+  check(config.dim > 0 && config.heads > 0, "OffsetScale: dim and heads must be positive, got ", config.dim, " and ",
+        config.heads);
+  gamma = register_parameter("gamma", empty({config.heads, config.dim}));
+  beta = register_parameter("beta", zeros({config.heads, config.dim}));
+  init::normal_(gamma, 0, 0.02);
+}
+
+Tensor OffsetScale::forward(const Tensor& x) const { return unsqueeze(x, -2) * gamma + beta; }
+
+Tensors OffsetScale::heads(const Tensor& x) const {
+  const Tensor all = forward(x);  // [..., h, d]
+  Tensors out;
+  for (int64_t h = 0; h < gamma.size(0); ++h) out.push_back(select(all, -2, h));
+  return out;
+}
+
+}  // namespace weft::flash
