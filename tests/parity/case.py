@@ -137,11 +137,27 @@ def randomise(module, g):
 # ---- running
 
 
-def run(case):
-    """The case's tensors and metadata, ready to be written."""
+def evaluate(case, attempt, rounding=0.0):
+    """The case's tensors. attempt chooses the seeds; rounding disturbs weights, inputs, what every submodule returns, and
+    the gradients that come back there, by up to that relative amount each."""
     package = case.module.split(".")[0]
-    torch.manual_seed(zlib.crc32(case.name.encode()))  # what the constructor draws
-    g = torch.Generator().manual_seed(zlib.crc32(b"inputs of " + case.name.encode()))
+    seed = f"{case.name} {attempt}" if attempt else case.name
+    torch.manual_seed(zlib.crc32(seed.encode()))  # what the constructor draws
+    g = torch.Generator().manual_seed(zlib.crc32(f"inputs of {seed}".encode()))
+    noise = torch.Generator().manual_seed(0)
+
+    def disturbed(t):
+        if not rounding or not t.is_floating_point():
+            return t
+        return t * (1 + rounding * (2 * torch.rand(t.shape, generator=noise, dtype=t.dtype) - 1))
+
+    def disturbed_result(submodule, args, result):
+        if not isinstance(result, torch.Tensor):
+            return None  # left as it is
+        result = disturbed(result)
+        if result.requires_grad:
+            result.register_hook(disturbed)
+        return result
 
     target = resolve(package, case.module)
     module = None
@@ -149,8 +165,15 @@ def run(case):
         module = build(package, {"class": case.module, **case.config}).double()
         module.train(case.config.get("training", False))
         randomise(module, g)
+        if rounding:
+            for submodule in module.modules():
+                submodule.register_forward_hook(disturbed_result)
+            with torch.no_grad():
+                for p in module.parameters():
+                    if p.requires_grad:
+                        p.copy_(disturbed(p))
 
-    inputs = {name: make(g) for name, make in case.inputs.items()}
+    inputs = {name: disturbed(make(g)) for name, make in case.inputs.items()}
     for name, t in inputs.items():
         t.requires_grad_(t.is_floating_point() and name not in case.frozen)
 
@@ -165,6 +188,7 @@ def run(case):
 
     differentiable = [i for i, t in enumerate(outputs) if t.requires_grad]
     upstream = {i: torch.randn(outputs[i].shape, generator=g, dtype=outputs[i].dtype) for i in differentiable}
+    upstream = {i: disturbed(t) for i, t in upstream.items()}
     if differentiable:
         torch.autograd.backward([outputs[i] for i in differentiable], list(upstream.values()))
 
@@ -182,8 +206,38 @@ def run(case):
     for name, t in tensors.items():
         if t.is_floating_point() and torch.isnan(t).any():
             raise ValueError(f"{case.name}: the original gives NaN in {name}; no case can be made of it")
+    return {name: t.detach() for name, t in tensors.items()}
 
-    distribution = case.distribution or package.replace("_", "-")
+
+BFLOAT16 = 2.0**-8  # spacing of its numbers above 1
+WELL_CONDITIONED = 0.01
+
+
+def sensitivity(case, attempt, tensors):
+    """The largest relative change of an output or gradient when everything that goes in changes by a rounding of
+    bfloat16. A sum that nearly cancels changes a lot, and would say nothing about a run in half precision."""
+    worst = 0.0
+    for name, t in evaluate(case, attempt, rounding=BFLOAT16).items():
+        if name.startswith(("out.", "gin.", "gparam.")):
+            want = torch.nan_to_num(tensors[name].double(), posinf=0, neginf=0)
+            got = torch.nan_to_num(t.double(), posinf=0, neginf=0)
+            worst = max(worst, ((got - want).norm() / (want.norm() + 1e-12)).item())
+    return worst
+
+
+def run(case, attempts=100):
+    """The case's tensors and metadata, ready to be written: the first of several draws that is well conditioned."""
+    best = None
+    for attempt in range(attempts):
+        tensors = evaluate(case, attempt)
+        found = sensitivity(case, attempt, tensors)
+        if best is None or found < best[0]:
+            best = found, tensors
+        if found < WELL_CONDITIONED:
+            break
+    tensors = best[1]
+
+    distribution = case.distribution or case.module.split(".")[0].replace("_", "-")
     metadata = {
         "module": case.module,
         "config": json.dumps(case.config),
@@ -192,7 +246,7 @@ def run(case):
         "tolerance": json.dumps(case.tolerance),
         "package": f"{distribution}=={version(distribution)}",
     }
-    return tensors, metadata
+    return tensors, metadata, best[0]
 
 
 # ---- writing

@@ -198,7 +198,7 @@ FLASHES = list(layer_options()) + [
 
 # ---- models
 
-MODEL = {"num_tokens": 23, "dim": 12, "depth": 2, "group_size": GROUP, "query_key_dim": QK}
+MODEL = {"num_tokens": 23, "dim": 12, "depth": 1, "group_size": GROUP, "query_key_dim": QK}
 
 
 def model(case, n=19, batch=2, mask=None, **config):
@@ -209,22 +209,22 @@ def model(case, n=19, batch=2, mask=None, **config):
 
 
 MODELS = [
-    model("defaults", n=9, depth=1, group_size=256, query_key_dim=128, dim=8),
-    model("causal", causal=True),
+    model("defaults", n=9, group_size=256, query_key_dim=128, dim=8),
+    model("causal", causal=True, depth=2),
     model("causal_laplace_mask", causal=True, laplace_attn_fn=True, mask=lengths(19, 19, 8)),
     model("both_mask", mask=lengths(19, 10, 19)),
     model("both_grouped", reduce_group_non_causal_attn=False, laplace_attn_fn=True),
     model("layernorm", norm_type="layernorm", causal=True),
     model("layernorm_no_shift", norm_type="layernorm", shift_tokens=False, mask=lengths(19, 19, 5)),
     model("scalenorm_no_shift", norm_type="scalenorm", shift_tokens=False, causal=True),
-    model("dropout_0", attn_dropout=0.0, expansion_factor=1.5, depth=1),
-    model("rotary_on_32", query_key_dim=36, depth=1, causal=True, laplace_attn_fn=True),
-    model("depth_4", n=33, batch=1, depth=4, causal=True, dim=8, expansion_factor=1.0),
-    model("length_1", n=1, batch=3, depth=1, causal=True),
-    model("masked_row", n=11, batch=3, depth=1, mask=lengths(11, 11, 0, 4), laplace_attn_fn=True),
+    model("dropout_0", attn_dropout=0.0, expansion_factor=1.5),
+    model("rotary_on_32", query_key_dim=36, causal=True, laplace_attn_fn=True),
+    model("depth_3", n=33, batch=1, depth=3, causal=True, expansion_factor=1.0, laplace_attn_fn=True),
+    model("length_1", n=1, batch=3, causal=True),
+    model("masked_row", n=11, batch=3, mask=lengths(11, 11, 0, 4), laplace_attn_fn=True),
 ]
 
-WRAPPED = MODEL | {"class": "FLASHTransformer", "causal": True, "depth": 1}
+WRAPPED = MODEL | {"class": "FLASHTransformer", "causal": True}
 
 
 def wrapper(case, inputs, net=None, **call):

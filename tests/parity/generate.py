@@ -38,8 +38,9 @@ def main():
             if options.list:
                 print(name)
                 continue
-            size = write(options.out / f"{name}.safetensors", *run(case))
-            print(f"{size:8d}  {name}")
+            tensors, metadata, sensitivity = run(case)
+            size = write(options.out / f"{name}.safetensors", tensors, metadata)
+            print(f"{size:8d}  {sensitivity:.1e}  {name}")
             total, count = total + size, count + 1
     if not options.list:
         print(f"{count} cases, {total} bytes")
