@@ -236,7 +236,7 @@ struct ReluGrad : FloatOnly { template <class T> WEFT_HD T operator()(T x, T dy)
 
 /// Calls f with the function object of op.
 template <class F>
-void visit(UnaryOp op, F&& f) {
+WEFT_HD void visit(UnaryOp op, F&& f) {
   switch (op) {
     case UnaryOp::neg:
       return f(fn::Neg{});
@@ -332,7 +332,7 @@ void visit(UnaryOp op, F&& f) {
 }
 
 template <class F>
-void visit(BinaryOp op, F&& f) {
+WEFT_HD void visit(BinaryOp op, F&& f) {
   switch (op) {
     case BinaryOp::add:
       return f(fn::Add{});

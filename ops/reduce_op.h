@@ -27,7 +27,7 @@ struct All { template <class T> static WEFT_HD T start() { return T(1); } templa
 }  // namespace fn
 
 template <class F>
-void visit(ReduceOp op, F&& f) {
+WEFT_HD void visit(ReduceOp op, F&& f) {
   switch (op) {
     case ReduceOp::sum:
       return f(fn::Sum{});

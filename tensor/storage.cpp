@@ -142,7 +142,7 @@ Storage::~Storage() {
   if (device_.is_cpu()) allocator().free(data_, bytes_);
 #ifdef WEFT_CUDA
   else
-    cuda::free(device_, data_);
+    cuda::free(device_, data_, bytes_);
 #endif
 }
 

@@ -1,0 +1,164 @@
+// What every kernel file uses: error checks, launches, and walking strided operands. A kernel is compiled for the types
+// that it computes in (float, double, int64_t); operands of other dtypes are converted as they are read and written.
+#pragma once
+
+#include <weft/tensor/tensor.h>
+
+#include <cuda_runtime.h>
+
+namespace weft::cuda {
+
+/// Throws "op: CUDA error: ..." unless ok.
+void check_cuda(cudaError_t status, const char* op);
+
+/// Makes x's device the current one for a scope.
+class DeviceScope {
+ public:
+  explicit DeviceScope(const Tensor& x) : DeviceScope(x.device()) {}
+  explicit DeviceScope(Device device) {
+    check_cuda(cudaGetDevice(&before_), "device");
+    if (before_ != device.index) check_cuda(cudaSetDevice(device.index), "device");
+  }
+  ~DeviceScope() { cudaSetDevice(before_); }
+
+ private:
+  int before_ = 0;
+};
+
+inline constexpr int kThreads = 256;
+
+/// Blocks for n items in grid-stride loops.
+inline int blocks_for(int64_t n) {
+  return static_cast<int>(std::clamp<int64_t>((n + kThreads - 1) / kThreads, 1, 132 * 32));
+}
+
+/// Runs kernel<<<blocks, kThreads>>>(args...) and reports a failed launch under op's name. Nothing for n = 0.
+template <class... Params, class... Args>
+void launch(const char* op, int64_t n, void (*kernel)(Params...), Args&&... args) {
+  if (n == 0) return;
+  kernel<<<blocks_for(n), kThreads>>>(std::forward<Args>(args)...);
+  check_cuda(cudaGetLastError(), op);
+}
+
+/// Grid-stride loop over [0, n).
+#define WEFT_GRID_LOOP(i, n) \
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < (n); i += int64_t{gridDim.x} * blockDim.x)
+
+/// The type arithmetic on d happens in.
+template <class F>
+decltype(auto) dispatch_compute(DType d, F&& f) {
+  if (d == float64) return f(Type<double>{});
+  if (is_floating(d)) return f(Type<float>{});
+  return f(Type<int64_t>{});
+}
+template <class F>
+decltype(auto) dispatch_float(DType d, F&& f) {
+  if (d == float64) return f(Type<double>{});
+  return f(Type<float>{});
+}
+
+/// Elements of any dtype, read and written as C.
+struct Data {
+  void* data = nullptr;
+  DType dtype = float32;
+
+  template <class C>
+  __device__ C load(int64_t i) const {
+    switch (dtype) {
+      case DType::float64:
+        return static_cast<C>(static_cast<const double*>(data)[i]);
+      case DType::float32:
+        return static_cast<C>(static_cast<const float*>(data)[i]);
+      case DType::bfloat16:
+        return static_cast<C>(static_cast<float>(static_cast<const BFloat16*>(data)[i]));
+      case DType::float16:
+        return static_cast<C>(static_cast<float>(static_cast<const Float16*>(data)[i]));
+      case DType::int64:
+        return static_cast<C>(static_cast<const int64_t*>(data)[i]);
+      case DType::int32:
+        return static_cast<C>(static_cast<const int32_t*>(data)[i]);
+      case DType::uint8:
+        return static_cast<C>(static_cast<const uint8_t*>(data)[i]);
+      case DType::boolean:
+        return static_cast<C>(static_cast<const bool*>(data)[i]);
+    }
+    return C();
+  }
+  template <class C>
+  __device__ void store(int64_t i, C v) const {
+    switch (dtype) {
+      case DType::float64:
+        static_cast<double*>(data)[i] = static_cast<double>(v);
+        break;
+      case DType::float32:
+        static_cast<float*>(data)[i] = static_cast<float>(v);
+        break;
+      case DType::bfloat16:
+        static_cast<BFloat16*>(data)[i] = BFloat16(static_cast<float>(v));
+        break;
+      case DType::float16:
+        static_cast<Float16*>(data)[i] = Float16(static_cast<float>(v));
+        break;
+      case DType::int64:
+        static_cast<int64_t*>(data)[i] = static_cast<int64_t>(v);
+        break;
+      case DType::int32:
+        static_cast<int32_t*>(data)[i] = static_cast<int32_t>(v);
+        break;
+      case DType::uint8:
+        static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(v);
+        break;
+      case DType::boolean:
+        static_cast<bool*>(data)[i] = v != C(0);
+        break;
+    }
+  }
+};
+
+inline Data data_of(const Tensor& x) { return x.defined() ? Data{x.raw_data(), x.dtype()} : Data{}; }
+
+/// An operand that broadcasts to a shape: its strides there are 0 where it repeats.
+struct Operand {
+  Data data;
+  int64_t strides[kMaxDims];
+};
+
+/// The iteration space of N operands; coalesced, innermost dimension last.
+template <int N>
+struct Space {
+  int ndim = 0;
+  int64_t numel = 0;
+  int64_t sizes[kMaxDims];
+  Operand operand[N];
+
+  Space(const Shape& shape, const Tensor* const (&tensors)[N]) {
+    numel = shape.numel();
+    for (int k = 0; k < N; ++k) operand[k].data = data_of(*tensors[k]);
+    for (int64_t d = 0; d < shape.size(); ++d) {
+      if (shape[d] == 1) continue;
+      int64_t st[N];
+      bool merge = ndim > 0;
+      for (int k = 0; k < N; ++k) {
+        const Tensor& t = *tensors[k];
+        const int64_t at = d - (shape.size() - t.dim());
+        st[k] = at < 0 || t.shape()[at] == 1 ? 0 : t.strides()[at];
+        merge = merge && operand[k].strides[ndim - 1] == st[k] * shape[d];
+      }
+      if (!merge) sizes[ndim++] = 1;
+      sizes[ndim - 1] *= shape[d];
+      for (int k = 0; k < N; ++k) operand[k].strides[ndim - 1] = st[k];
+    }
+  }
+
+  /// Where element i of the space lies in operand k, for each k.
+  __device__ void locate(int64_t i, int64_t (&offset)[N]) const {
+    for (int k = 0; k < N; ++k) offset[k] = 0;
+    for (int d = ndim - 1; d >= 0; --d) {
+      const int64_t q = i / sizes[d], r = i - q * sizes[d];
+      for (int k = 0; k < N; ++k) offset[k] += r * operand[k].strides[d];
+      i = q;
+    }
+  }
+};
+
+}  // namespace weft::cuda
