@@ -16,6 +16,8 @@ constexpr int64_t kDepth = 256;                     // k of one register tile: a
 constexpr int64_t kPackedElements = 2 << 20;        // packed at a time, A and B together
 constexpr int64_t kTileRows = 96, kTileCols = 256;  // one task's part of C: its panels of A stay in the L2 cache
 constexpr int64_t kMinTask = 1 << 18;               // multiply-adds that are worth waking a thread for
+constexpr int64_t kManyRows = 256;                  // from here on, packing all of A and B pays
+constexpr int64_t kDirectRows = 192;                // one task's rows below that
 constexpr int64_t kSpill = 16;                      // elements that packing may write past the end
 
 int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -57,6 +59,8 @@ struct Operand {
   int64_t ld;
   bool trans;
   const T* at(int64_t row, int64_t col) const { return trans ? data + col * ld + row : data + row * ld + col; }
+  int64_t row() const { return trans ? 1 : ld; }  // distance of two rows, columns of op(X)
+  int64_t col() const { return trans ? ld : 1; }
 };
 
 template <class T>
@@ -79,11 +83,13 @@ void scale(const Product<T>& x) {
   }
 }
 
-/// Few rows and both operands along k: read B once, where it lies. c(i, j) at c[i · row + j · col].
+/// Both operands along k and few rows of one of them: read the other once, where it lies. few: [few_count, k],
+/// many: [many_count, k]; few · manyᵀ is C, or its transpose if the few are columns of C.
 template <class T>
-void by_dots(const Product<T>& x, const T* few, int64_t ld_few, int64_t few_count, const T* many, int64_t ld_many,
-             int64_t many_count, int64_t row, int64_t col) {
+void by_dots(const Product<T>& x, bool few_columns, const T* few, int64_t ld_few, const T* many, int64_t ld_many) {
   const GemmKernels<T>& kernels = gemm_kernels<T>();
+  const int64_t few_count = few_columns ? x.n : x.m, many_count = few_columns ? x.m : x.n;
+  const int64_t row = few_columns ? 1 : x.ldc, col = few_columns ? x.ldc : 1;  // of few · manyᵀ, in C
   const int64_t grain = std::max<int64_t>(8, round_up(div_up(kMinTask / 8, x.k * few_count), 8));
   loop(x.parallel, many_count, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = 0; i < few_count; i += 4) {
@@ -93,25 +99,77 @@ void by_dots(const Product<T>& x, const T* few, int64_t ld_few, int64_t few_coun
   });
 }
 
-/// Small products, on this thread: A is read where it lies, B too if its rows are long enough and not transposed.
+/// Few columns of B, which runs across k: put them along k first.
+template <class T>
+void by_dots_of_columns(const Product<T>& x) {
+  T* const columns = scratch<T>(x.n * x.k);  // [n, k]
+  for (int64_t p = 0; p < x.k; ++p) {
+    for (int64_t j = 0; j < x.n; ++j) columns[j * x.k + p] = x.b.data[p * x.b.ld + j];
+  }
+  by_dots(x, true, columns, x.k, x.a.data, x.a.ld);
+}
+
+/// Few rows, and B not transposed: stream the rows of B, for a chunk of columns at a time.
+template <class T>
+void by_wide_rows(const Product<T>& x) {
+  const GemmKernels<T>& kernels = gemm_kernels<T>();
+  const int64_t unit = 512 / static_cast<int64_t>(sizeof(T));  // columns: long enough for the processor to read ahead
+  const int64_t grain = std::max(unit, round_up(div_up(kMinTask / 8, x.k * x.m), unit));
+  loop(x.parallel, x.n, grain, [&](int64_t begin, int64_t end) {
+    kernels.wide(x.m, end - begin, x.k, {x.a.data, x.a.row(), x.a.col()}, x.b.at(0, begin), x.b.ld,
+                 x.out(0, begin, true));
+  });
+}
+
+/// Few columns, and A transposed: the same for the rows of A as stored, then the result is turned round.
+template <class T>
+void by_wide_columns(const Product<T>& x) {
+  const GemmKernels<T>& kernels = gemm_kernels<T>();
+  const int64_t unit = 512 / static_cast<int64_t>(sizeof(T));
+  const int64_t grain = std::max(unit, round_up(div_up(kMinTask / 8, x.k * x.n), unit));
+  loop(x.parallel, x.m, grain, [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    T* const turned = scratch<T>(x.n * rows);  // [n, rows]
+    kernels.wide(x.n, rows, x.k, {x.b.data, x.b.col(), x.b.row()}, x.a.at(begin, 0), x.a.ld,
+                 {turned, rows, x.alpha, T{0}});
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < x.n; ++j) {
+        T& to = x.c[(begin + i) * x.ldc + j];
+        to = x.beta == 0 ? turned[j * rows + i] : turned[j * rows + i] + x.beta * to;
+      }
+    }
+  });
+}
+
+/// Small and middle-sized products: A is read where it lies; B too unless transposed, else each task packs its panel.
 template <class T>
 void by_direct_tiles(const Product<T>& x) {
   const GemmKernels<T>& kernels = gemm_kernels<T>();
-  const int64_t a_row = x.a.trans ? 1 : x.a.ld, a_col = x.a.trans ? x.a.ld : 1;
-  T* const panel = scratch<T>(kernels.nr * std::min(x.k, kDepth) + kSpill);
-  for (int64_t p = 0; p < x.k; p += kDepth) {
-    const int64_t depth = std::min(kDepth, x.k - p);
-    for (int64_t j = 0; j < x.n; j += kernels.nr) {
-      const int64_t cols = std::min(kernels.nr, x.n - j);
-      const bool as_it_lies = !x.b.trans && cols == kernels.nr;
-      if (!as_it_lies) kernels.pack_b(x.b.trans, x.b.at(p, j), x.b.ld, depth, cols, panel);
-      const T* const b = as_it_lies ? x.b.at(p, j) : panel;
-      for (int64_t i = 0; i < x.m; i += kernels.mr) {
-        kernels.tile(std::min(kernels.mr, x.m - i), cols, depth, {x.a.at(i, p), a_row, a_col}, b,
-                     as_it_lies ? x.b.ld : kernels.nr, x.out(i, j, p == 0));
-      }
+  const int64_t mr = kernels.mr, nr = kernels.nr;
+  const auto one_panel = [&](int64_t i_begin, int64_t i_end, int64_t j, int64_t p, T* panel) {
+    const int64_t depth = std::min(kDepth, x.k - p), cols = std::min(nr, x.n - j);
+    const bool as_it_lies = !x.b.trans && cols == nr;
+    if (!as_it_lies) kernels.pack_b(x.b.trans, x.b.at(p, j), x.b.ld, depth, cols, panel);
+    const T* const b = as_it_lies ? x.b.at(p, j) : panel;
+    const int64_t b_step = as_it_lies ? x.b.ld : nr;
+    for (int64_t i = i_begin; i < i_end; i += mr) {
+      const GemmIn<T> a{x.a.at(i, p), x.a.row(), x.a.col()};
+      kernels.tile(std::min(mr, i_end - i), cols, depth, a, b, b_step, x.out(i, j, p == 0));
     }
-  }
+  };
+  // Few columns: more row blocks, so that there is a task for every thread.
+  const int64_t panels = div_up(x.n, nr), least_work = 2 * kMinTask;
+  int64_t block = kDirectRows;
+  while (div_up(x.m, block) * panels < 16 && block > 2 * mr && block / 2 * x.k * nr > least_work) block /= 2;
+  block = round_up(div_up(x.m, div_up(x.m, block)), mr);
+  const int64_t tasks = div_up(x.m, block) * panels;
+  loop(x.parallel, tasks, div_up(kMinTask, std::min(block, x.m) * x.k * nr), [&](int64_t begin, int64_t end) {
+    T* const panel = scratch<T>(nr * std::min(x.k, kDepth));
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t i = task / panels * block, j = task % panels * nr, i_end = std::min(x.m, i + block);
+      for (int64_t p = 0; p < x.k; p += kDepth) one_panel(i, i_end, j, p, panel);
+    }
+  });
 }
 
 /// How C is cut into tasks, in panels of A by panels of B: from the sizes alone.
@@ -200,13 +258,13 @@ template <class T>
 void run(const Product<T>& x) {
   if (x.m <= 0 || x.n <= 0) return;
   if (x.k <= 0 || x.alpha == 0) return scale(x);
-  if (x.m <= 4 && !x.a.trans && x.b.trans) {
-    return by_dots(x, x.a.data, x.a.ld, x.m, x.b.data, x.b.ld, x.n, x.ldc, 1);
-  }
-  if (x.n <= 4 && !x.a.trans && x.b.trans) {
-    return by_dots(x, x.b.data, x.b.ld, x.n, x.a.data, x.a.ld, x.m, 1, x.ldc);
-  }
-  if (x.m * x.n * x.k <= 2 * kMinTask) return by_direct_tiles(x);
+  const bool a_along_k = !x.a.trans, b_along_k = x.b.trans;
+  if (x.m <= 8 && a_along_k && b_along_k) return by_dots(x, false, x.a.data, x.a.ld, x.b.data, x.b.ld);
+  if (x.n <= 8 && a_along_k && b_along_k) return by_dots(x, true, x.b.data, x.b.ld, x.a.data, x.a.ld);
+  if (x.n <= 8 && a_along_k) return by_dots_of_columns(x);
+  if (x.m <= 4 && !b_along_k) return by_wide_rows(x);
+  if (x.n <= 4 && !a_along_k) return by_wide_columns(x);
+  if (x.m <= kManyRows) return by_direct_tiles(x);
   by_packed_blocks(x);
 }
 

@@ -32,6 +32,8 @@ struct GemmKernels {
   /// out: [rows <= mr, cols] from a panel of A and one of B. cols <= nr; b is read in full vectors, b_step elements
   /// from one k to the next. a.row is 1 (packed, or A transposed) or a.col is 1 (A as it lies in memory).
   void (*tile)(int64_t rows, int64_t cols, int64_t k, GemmIn<T> a, const T* b, int64_t b_step, GemmOut<T> out);
+  /// out: [rows <= 4, cols], any number of columns, from b as it lies: [k, cols]. a as above.
+  void (*wide)(int64_t rows, int64_t cols, int64_t k, GemmIn<T> a, const T* b, int64_t ldb, GemmOut<T> out);
   /// out: [rows <= 4, cols] where both operands run along k: out(i, j) = a[i · lda + :] · b[j · ldb + :].
   /// Element (i, j) of the result is at c[i · row + j · col].
   void (*dots)(int64_t rows, int64_t cols, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T alpha, T beta,

@@ -103,10 +103,10 @@ bool same_bits(const Matrix<T>& x, const Matrix<T>& y) {
 
 std::vector<Case> cases() {
   const std::vector<std::vector<int64_t>> sizes = {
-      {1, 1, 1},     {1, 1, 37},    {2, 3, 4},      {4, 4, 64},     {5, 7, 3},      {1, 33, 17},   {3, 100, 129},
-      {4, 65, 300},  {100, 1, 65},  {100, 3, 64},   {1, 513, 511},  {12, 32, 16},   {13, 33, 17},  {16, 64, 64},
-      {24, 96, 600}, {64, 64, 64},  {65, 63, 257},  {96, 256, 256}, {97, 257, 259}, {128, 128, 1}, {150, 70, 1030},
-      {300, 40, 90}, {7, 1000, 70}, {1000, 7, 700}, {8, 48, 512}};
+      {1, 1, 1},     {1, 1, 37},    {2, 3, 4},     {4, 4, 64},     {5, 7, 3},      {1, 33, 17},    {3, 100, 129},
+      {4, 65, 300},  {100, 1, 65},  {100, 3, 64},  {1, 513, 511},  {12, 32, 16},   {13, 33, 17},   {16, 64, 64},
+      {24, 96, 600}, {64, 64, 64},  {65, 63, 257}, {96, 256, 256}, {97, 257, 259}, {128, 128, 1},  {150, 70, 1030},
+      {300, 40, 90}, {7, 1000, 70}, {300, 4, 131}, {531, 1, 90},   {520, 40, 70},  {1000, 7, 700}, {8, 48, 512}};
   std::vector<Case> all;
   for (const auto& s : sizes) {
     for (const bool ta : {false, true}) {
@@ -134,7 +134,9 @@ TEST_CASE_TEMPLATE("gemm: against the triple loop in double", T, float, double) 
 TEST_CASE_TEMPLATE("gemm: same bits for any number of threads, and in gemm_serial", T, float, double) {
   for (const Case& x : {Case{300, 500, 700, false, true, 1, 0, 0}, Case{513, 257, 129, true, false, 1, 1, 0},
                         Case{1, 4000, 400, false, true, 1, 0, 0}, Case{2, 4000, 400, false, false, 1, 0, 0},
-                        Case{128, 128, 128, false, false, 1, 0, 2}, Case{4000, 2, 300, false, true, 1, 0, 0}}) {
+                        Case{128, 128, 128, false, false, 1, 0, 2}, Case{600, 300, 300, false, false, 1, 0, 2},
+                        Case{3000, 3, 400, true, false, 1, 0, 1}, Case{200, 30, 6000, true, false, 1, 0, 0},
+                        Case{4000, 2, 300, false, true, 1, 0, 0}}) {
     CAPTURE(x.text());
     Operands<T> serial(x);
     apply<T>(gemm_serial<T>, x, serial);
