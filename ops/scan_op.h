@@ -46,7 +46,7 @@ struct ScanLogSumExp {
 }  // namespace fn
 
 template <class F>
-void visit(ScanOp op, F&& f) {
+WEFT_HD void visit(ScanOp op, F&& f) {
   switch (op) {
     case ScanOp::sum:
       return f(fn::ScanSum{});
