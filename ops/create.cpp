@@ -54,9 +54,10 @@ Tensor arange(int64_t start, int64_t end, int64_t step) {
 
 Tensor arange(double start, double end, double step, TensorOptions o) {
   check(step != 0 && std::isfinite((end - start) / step), "arange: step must be finite and not 0");
-  const auto n = static_cast<int64_t>(std::ceil((end - start) / step));
-  return generate<double>({std::max<int64_t>(n, 0)}, o,
-                          [&](int64_t i) { return start + static_cast<double>(i) * step; });
+  const double count = std::ceil((end - start) / step);
+  check(count < 0x1p58, "arange: from ", start, " to ", end, " by ", step, " are too many values");
+  const auto n = static_cast<int64_t>(std::max(count, 0.0));
+  return generate<double>({n}, o, [&](int64_t i) { return start + static_cast<double>(i) * step; });
 }
 
 Tensor linspace(double start, double end, int64_t steps, TensorOptions o) {

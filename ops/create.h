@@ -15,9 +15,10 @@ struct TensorOptions {
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, Scalar value, TensorOptions options = {});
+/// Of x's shape, dtype and device; its values play no part: non_differentiable
 Tensor zeros_like(const Tensor& x);
-Tensor ones_like(const Tensor& x);
-Tensor full_like(const Tensor& x, Scalar value);
+Tensor ones_like(const Tensor& x);                ///< non_differentiable
+Tensor full_like(const Tensor& x, Scalar value);  ///< non_differentiable
 /// start, start + step, ... below end (above, for a negative step); int64 where dtype is not given and all are
 /// integers.
 Tensor arange(int64_t end);

@@ -4,7 +4,9 @@
 #include <weft/ops/elementwise_fn.h>
 #include <weft/ops/kernel.h>
 
+#include <cmath>
 #include <numbers>
+#include <utility>
 
 namespace weft {
 
@@ -31,14 +33,29 @@ Tensor float_function(const char* name, UnaryOp op, const Tensor& x, F&& backwar
   return record(name, apply(op, in, in.dtype()), {in}, std::forward<F>(backward));
 }
 
-// A 0-dim CPU tensor may meet a CUDA one: it is moved.
+int kind(DType d) { return is_floating(d) ? 2 : d == boolean ? 0 : 1; }
+
+// PyTorch's rule for two tensors: one without dimensions counts as a number, whose dtype matters only where its kind
+// (bool, integer, float) is higher.
+DType promote(const Tensor& a, const Tensor& b) {
+  if (a.dim() > 0 && b.dim() == 0 && kind(b.dtype()) <= kind(a.dtype()) && kind(a.dtype()) > 0) return a.dtype();
+  if (b.dim() > 0 && a.dim() == 0 && kind(a.dtype()) <= kind(b.dtype()) && kind(b.dtype()) > 0) return b.dtype();
+  return promote(a.dtype(), b.dtype());
+}
+
+// A 0-dim CPU tensor may meet a CUDA one: it is moved. One that counts as a number takes the other's dtype.
 void meet(const char* name, const Tensor& a, const Tensor& b, Tensor& a_out, Tensor& b_out) {
   a_out = a, b_out = b;
+  if (a.dtype() != b.dtype() && a.dim() != b.dim()) {
+    const DType d = promote(a, b);
+    if (a.dim() == 0) a_out = a.to(d);
+    if (b.dim() == 0) b_out = b.to(d);
+  }
   if (a.device() == b.device()) return;
   if (a.dim() == 0 && a.device().is_cpu())
-    a_out = a.to(b.device());
+    a_out = a_out.to(b.device());
   else if (b.dim() == 0 && b.device().is_cpu())
-    b_out = b.to(a.device());
+    b_out = b_out.to(a.device());
   else
     check_same_device(name, {&a, &b});
 }
@@ -85,6 +102,12 @@ Tensor compare(BinaryOp op, const Tensor& x, Scalar s) {
 }
 
 Tensor as_float(const Tensor& x) { return x.is_floating() ? x : x.to(float32); }
+// An integer beside a float takes its dtype, two integers become float32.
+std::pair<Tensor, Tensor> as_floats(const Tensor& a, const Tensor& b) {
+  if (a.is_floating() != b.is_floating())
+    return {a.is_floating() ? a : a.to(b.dtype()), b.is_floating() ? b : b.to(a.dtype())};
+  return {as_float(a), as_float(b)};
+}
 
 }  // namespace
 
@@ -101,6 +124,7 @@ Tensor add(const Tensor& a, Scalar b) {
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
+  check(a.dtype() != boolean || b.dtype() != boolean, "sub: not for two bools; use logical_xor");
   return arithmetic("sub", BinaryOp::sub, a, b, [](const Tensor&, const Tensor& b) {
     return [needs = b.requires_grad()](const Tensor& dy) -> Grads { return {dy, needs ? neg(dy) : Tensor()}; };
   });
@@ -124,7 +148,8 @@ Tensor mul(const Tensor& a, Scalar b) {
 }
 
 Tensor div(const Tensor& a0, const Tensor& b0) {
-  return arithmetic("div", BinaryOp::div, as_float(a0), as_float(b0), [](const Tensor& a, const Tensor& b) {
+  const auto [x, y] = as_floats(a0, b0);
+  return arithmetic("div", BinaryOp::div, x, y, [](const Tensor& a, const Tensor& b) {
     return [a, b](const Tensor& dy) -> Grads {
       return {a.requires_grad() ? div(dy, b) : Tensor(),
               b.requires_grad() ? neg(div(mul(dy, div(a, b)), b)) : Tensor()};
@@ -163,8 +188,9 @@ Tensor pow(const Tensor& a, Scalar b) {
 }
 Tensor pow(Scalar a, const Tensor& b0) {
   const Tensor b = as_float(b0);
-  return arithmetic("pow", BinaryOp::pow, b, a, true, [a](const Tensor& dy, const Tensor& y) -> Grads {
-    return {a.to_double() == 0 ? zeros_like(dy) : mul(dy, mul(y, std::log(a.to_double())))};
+  return arithmetic("pow", BinaryOp::pow, b, a, true, [a, b](const Tensor& dy, const Tensor& y) -> Grads {
+    if (a.to_double() == 0) return {mul(dy, where(ge(b, 0), zeros_like(b), full_like(b, -INFINITY)))};
+    return {mul(dy, mul(y, std::log(a.to_double())))};
   });
 }
 
@@ -199,7 +225,7 @@ Tensor fmod(const Tensor& a, Scalar b) {
 Tensor remainder(const Tensor& a, const Tensor& b) {
   return arithmetic("remainder", BinaryOp::remainder, a, b, [](const Tensor& a, const Tensor& b) {
     return [a, b](const Tensor& dy) -> Grads {
-      return {dy, b.requires_grad() ? neg(mul(dy, floor(div(a, b)))) : Tensor()};
+      return {dy, b.requires_grad() ? neg(mul(dy, floor_divide(a, b))) : Tensor()};
     };
   });
 }
@@ -216,7 +242,8 @@ Tensor floor_divide(const Tensor& a, Scalar b) {
   return apply(BinaryOp::floor_divide, a, b, false, dtype, dtype);
 }
 Tensor atan2(const Tensor& a0, const Tensor& b0) {
-  return arithmetic("atan2", BinaryOp::atan2, as_float(a0), as_float(b0), [](const Tensor& a, const Tensor& b) {
+  const auto [x, y] = as_floats(a0, b0);
+  return arithmetic("atan2", BinaryOp::atan2, x, y, [](const Tensor& a, const Tensor& b) {
     return [a, b](const Tensor& dy) -> Grads {
       const Tensor scaled = div(dy, add(square(a), square(b)));
       return {mul(scaled, b), neg(mul(scaled, a))};
@@ -247,8 +274,10 @@ Tensor isnan(const Tensor& x) { return apply(UnaryOp::isnan, as_float(x), boolea
 Tensor isinf(const Tensor& x) { return apply(UnaryOp::isinf, as_float(x), boolean); }
 Tensor isfinite(const Tensor& x) { return apply(UnaryOp::isfinite, as_float(x), boolean); }
 
-Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
+Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   check(condition.dtype() == boolean, "where: the condition must be bool, got ", condition.dtype());
+  Tensor a, b;
+  meet("where", a0, b0, a, b);
   check_same_device("where", {&condition, &a, &b});
   const Shape shape = broadcast_shapes(condition.shape(), broadcast_shapes(a.shape(), b.shape(), "where"), "where");
   Tensor y = empty(shape, promote(a.dtype(), b.dtype()), a.device());
@@ -264,6 +293,7 @@ Tensor constant_like(const Tensor& x, Scalar v) { return full({}, v, {.dtype = p
 Tensor where(const Tensor& condition, const Tensor& a, Scalar b) { return where(condition, a, constant_like(a, b)); }
 Tensor where(const Tensor& condition, Scalar a, const Tensor& b) { return where(condition, constant_like(b, a), b); }
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Scalar value) {
+  check(mask.dtype() == boolean, "masked_fill: the mask must be bool, got ", mask.dtype());
   check(broadcast_shapes(x.shape(), mask.shape(), "masked_fill") == x.shape(), "masked_fill: mask ", mask.shape(),
         " does not broadcast to ", x.shape());
   return where(mask, full({}, value, {.dtype = x.dtype(), .device = x.device()}), x);

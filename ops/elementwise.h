@@ -1,5 +1,6 @@
-// Elementwise operations. Two tensors broadcast as in NumPy and promote as in PyTorch (dtype.h); a Scalar takes the
-// tensor's kind. Functions of one tensor keep its shape; where the result is not an integer, integers become float32.
+// Elementwise operations. Two tensors broadcast as in NumPy and promote as in PyTorch (dtype.h; a tensor without
+// dimensions counts as a number); a Scalar takes the tensor's kind. Integers wrap around. Functions of one tensor keep
+// its shape; where the result is not an integer, integers become float32.
 #pragma once
 
 #include <weft/tensor/tensor.h>
@@ -19,18 +20,20 @@ Tensor mul(const Tensor& a, Scalar b);
 Tensor div(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, Scalar b);
 Tensor div(Scalar a, const Tensor& b);
+/// Integers to a negative power: the fraction rounded towards 0.
 Tensor pow(const Tensor& a, const Tensor& b);
 Tensor pow(const Tensor& a, Scalar b);
 Tensor pow(Scalar a, const Tensor& b);
 /// The larger (smaller) of two; NaN wins. Where they are equal each gets half of the gradient, as in PyTorch.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
-/// Remainder with the sign of a (fmod) or of b (remainder); b gets the gradient -dy·(the quotient, rounded).
+/// Remainder with the sign of a (fmod) or of b (remainder); b gets the gradient -dy·(the quotient, rounded). An integer
+/// modulo 0 gives 0.
 Tensor fmod(const Tensor& a, const Tensor& b);
 Tensor fmod(const Tensor& a, Scalar b);
 Tensor remainder(const Tensor& a, const Tensor& b);
 Tensor remainder(const Tensor& a, Scalar b);
-/// floor(a / b). non_differentiable
+/// a / b rounded down, as Python's //; an integer divided by 0 gives 0. non_differentiable
 Tensor floor_divide(const Tensor& a, const Tensor& b);
 Tensor floor_divide(const Tensor& a, Scalar b);
 Tensor atan2(const Tensor& a, const Tensor& b);

@@ -135,11 +135,23 @@ struct Numbers {
   static constexpr bool kIntegers = true;
 };
 
+// Integers wrap around, also where C++ leaves signed overflow undefined.
+template <class T>
+struct Wrapping {
+  using type = T;
+};
+template <>
+struct Wrapping<int64_t> {
+  using type = uint64_t;
+};
+template <class T>
+using wrapping = typename Wrapping<T>::type;
+
 // clang-format off
-struct Neg : Numbers { template <class T> WEFT_HD T operator()(T x) const { return -x; } };
-struct Abs : Numbers { template <class T> WEFT_HD T operator()(T x) const { if constexpr (std::is_integral_v<T>) return x < 0 ? -x : x; else return std::abs(x); } };
+struct Neg : Numbers { template <class T> WEFT_HD T operator()(T x) const { if constexpr (std::is_integral_v<T>) return static_cast<T>(wrapping<T>(0) - wrapping<T>(x)); else return -x; } };
+struct Abs : Numbers { template <class T> WEFT_HD T operator()(T x) const { if constexpr (std::is_integral_v<T>) return x < 0 ? Neg{}(x) : x; else return std::abs(x); } };
 struct Sign : Numbers { template <class T> WEFT_HD T operator()(T x) const { return x > T(0) ? T(1) : x < T(0) ? T(-1) : x; } };
-struct Square : Numbers { template <class T> WEFT_HD T operator()(T x) const { return x * x; } };
+struct Square : Numbers { template <class T> WEFT_HD T operator()(T x) const { return static_cast<T>(wrapping<T>(x) * wrapping<T>(x)); } };
 struct Reciprocal : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return T(1) / x; } };
 struct Sqrt : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::sqrt(x); } };
 struct Rsqrt : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return T(1) / std::sqrt(x); } };
@@ -182,27 +194,52 @@ struct IsInf : FloatOnly { template <class T> WEFT_HD bool operator()(T x) const
 struct IsFinite : FloatOnly { template <class T> WEFT_HD bool operator()(T x) const { return x - x == T(0); } };
 struct LogicalNot : Numbers { template <class T> WEFT_HD bool operator()(T x) const { return x == T(0); } };
 
-struct Add : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return a + b; } };
-struct Sub : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return a - b; } };
-struct Mul : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return a * b; } };
+struct Add : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return static_cast<T>(wrapping<T>(a) + wrapping<T>(b)); } };
+struct Sub : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return static_cast<T>(wrapping<T>(a) - wrapping<T>(b)); } };
+struct Mul : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return static_cast<T>(wrapping<T>(a) * wrapping<T>(b)); } };
 struct Div : FloatOnly { template <class T> WEFT_HD T operator()(T a, T b) const { return a / b; } };
 struct Pow : Numbers {
   template <class T> WEFT_HD T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) { T r = 1; for (; b > 0; b >>= 1, a *= a) { if (b & 1) r *= a; } return r; }
-    else return std::pow(a, b);
+    if constexpr (std::is_integral_v<T>) {
+      if (b < 0) return a == 1 ? 1 : a == -1 ? (b % 2 != 0 ? -1 : 1) : 0;  // a fraction, towards 0
+      wrapping<T> r = 1, x = wrapping<T>(a);
+      for (; b > 0; b >>= 1, x *= x) { if (b & 1) r *= x; }
+      return static_cast<T>(r);
+    } else {
+      return std::pow(a, b);
+    }
   }
 };
 // NaN wins, as in PyTorch.
 struct Maximum : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return a > b || a != a ? a : b; } };
 struct Minimum : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { return a < b || a != a ? a : b; } };
-struct Fmod : Numbers { template <class T> WEFT_HD T operator()(T a, T b) const { if constexpr (std::is_integral_v<T>) return b == 0 ? 0 : a % b; else return std::fmod(a, b); } };
+// A division of integers by 0 gives 0; by -1 it is kept from the processor, which traps on the smallest integer.
+struct Fmod : Numbers {
+  template <class T> WEFT_HD T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) return b == 0 || b == -1 ? 0 : a % b;
+    else return std::fmod(a, b);
+  }
+};
 struct Remainder : Numbers {  // the sign of the divisor, as Python's %
   template <class T> WEFT_HD T operator()(T a, T b) const { const T r = Fmod{}(a, b); return r != T(0) && (r < T(0)) != (b < T(0)) ? r + b : r; }
 };
+// As Python's //: a = b·(a // b) + a % b holds to rounding, so 1 // 0.1 is 9.
 struct FloorDivide : Numbers {
   template <class T> WEFT_HD T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) { if (b == 0) return 0; const T q = a / b; return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q; }
-    else return std::floor(a / b);
+    if constexpr (std::is_integral_v<T>) {
+      if (b == 0) return 0;
+      if (b == -1) return Neg{}(a);
+      const T q = a / b;
+      return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
+    } else {
+      if (b == T(0)) return a / b;
+      const T r = std::fmod(a, b);
+      T q = (a - r) / b;  // a whole number, but for its own rounding
+      if (r != T(0) && (r < T(0)) != (b < T(0))) q -= T(1);
+      if (q == T(0)) return a / b < T(0) ? T(-0.0) : T(0);
+      const T whole = std::floor(q);
+      return q - whole > T(0.5) ? whole + T(1) : whole;
+    }
   }
 };
 struct Atan2 : FloatOnly { template <class T> WEFT_HD T operator()(T a, T b) const { return std::atan2(a, b); } };

@@ -78,7 +78,7 @@ std::vector<PublicOp> public_ops(const std::string& source_dir) {
   namespace fs = std::filesystem;
   std::vector<PublicOp> ops;
   const std::regex form(
-      R"(^(?:inline\s+|template\s*<[^>]*>\s*)*(?:Tensor|Tensors|std::(?:tuple|pair|array)<[^()]*>|[A-Z]\w*Result)\s+(\w+)\s*\()");
+      R"(^(?:inline\s+|template\s*<[^>]*>\s*)*(?:Tensor|Tensors|std::(?:tuple|pair|array)<[^()]*>|[A-Z]\w*)\s+(\w+)\s*\()");
   std::vector<fs::path> headers;
   for (const auto& entry : fs::directory_iterator(fs::path(source_dir) / "ops")) {
     const std::string name = entry.path().filename().string();

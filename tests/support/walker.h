@@ -26,8 +26,9 @@ struct Measured {
 /// Relative norm error that a dtype may have: DESIGN's numbers.
 double tolerance(DType dtype);
 
-/// ‖a - b‖ / ‖b‖ over all elements (‖a‖ where b is 0); equal infinities count as equal, NaN gives infinity.
-double relative_error(const Tensor& a, const Tensor& b);
+/// ‖a - b‖ / max(‖b‖, least) over all elements (‖a‖ where that is 0); equal infinities count as equal, NaN gives
+/// infinity.
+double relative_error(const Tensor& a, const Tensor& b, double least = 0);
 
 /// Everything measured about s on a device. Never throws for a fault of the op: the fault is a problem.
 std::vector<Measured> walk(const Sample& s, Device device);
