@@ -141,8 +141,10 @@ AttentionResult attention(const Tensor& q0, const Tensor& k0, const Tensor& v0, 
   check(!o.mask.defined() || o.mask.dtype() == boolean, op, ": the mask must be bool (true = attend), got ",
         o.mask.defined() ? o.mask.dtype() : boolean, "; an additive one is a bias");
   for (const Tensor* x : {&a.mask, &a.bias}) {
-    check(!x->defined() || (x->dim() == 4 && broadcast_shapes(x->shape(), a.full, op) == a.full), op, ": ",
-          x == &a.mask ? "mask " : "bias ", x->defined() ? x->shape() : Shape(), " does not broadcast to ", a.full);
+    bool fits = !x->defined() || x->dim() == 4;
+    for (int64_t d = 0; x->defined() && fits && d < 4; ++d) fits = x->size(d) == 1 || x->size(d) == a.full[d];
+    check(fits, op, ": ", x == &a.mask ? "mask " : "bias ", x->defined() ? x->shape() : Shape(),
+          " does not broadcast to ", a.full);
   }
   a.args = {
       o.fn, o.causal, o.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(q[3], 1)))), o.dropout, {}};

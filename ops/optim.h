@@ -26,7 +26,7 @@ struct SgdArgs {
 void sgd_(const Tensors& params, const Tensors& grads, const Tensors& buffers, const SgdArgs& args);
 
 /// Σ over all tensors of Σ x², as a float32 scalar (float64 if any is); summed in an order that does not depend on
-/// threads.
+/// threads. non_differentiable
 Tensor sum_squares(const Tensors& xs);
 /// Every x ← x · min(1, max_norm / (norm + 1e-6)) where norm is a scalar tensor on the same device. non_differentiable
 void clip_(const Tensors& xs, const Tensor& norm, double max_norm);

@@ -116,15 +116,15 @@ struct Run {
   Tensors y, g;
 };
 
-double norm(const Tensor& t) { return relative_error(t, zeros_like(t)); }
+double norm_of(const Tensor& t) { return relative_error(t, zeros_like(t)); }
 
 // Of several gradients. One that vanishes exactly (of a bias that softmax does not see) is rounding noise in any dtype:
 // a gradient's error counts against at least a tenth of the largest gradient's norm.
 double worst_error(const Tensors& got, const Tensors& want) {
   double largest = 0, worst = 0;
-  for (const Tensor& w : want) largest = std::max(largest, norm(w));
+  for (const Tensor& w : want) largest = std::max(largest, norm_of(w));
   for (size_t i = 0; i < want.size(); ++i) {
-    const double own = norm(want[i]), e = relative_error(got[i], want[i]);
+    const double own = norm_of(want[i]), e = relative_error(got[i], want[i]);
     worst = std::max(
         worst, own > 0 || largest == 0 ? e * (own > 0 ? own / std::max(own, 0.1 * largest) : 1) : e / (0.1 * largest));
   }
@@ -202,7 +202,7 @@ class Walk {
     // A result that vanishes but for rounding (the loss of a single class) is measured against what it is made of.
     double least = 0, worst = 0;
     for (const Tensor& x : s_.inputs) {
-      if (x.defined() && x.is_floating()) least = std::max(least, 1e-6 * norm(x));
+      if (x.defined() && x.is_floating()) least = std::max(least, 1e-6 * norm_of(x));
     }
     for (size_t o = 0; o < got.size(); ++o) {
       if (!want[o].defined()) continue;
@@ -214,7 +214,7 @@ class Walk {
       double e = relative_error(got[o], want[o], got[o].is_floating() && std::isfinite(least) ? least : 0);
       check(got[o].is_floating() || e == 0, "integer result ", o, " differs from the reference");
       if (has_floats_) {  // a statistic of half-precision data (a log-sum-exp) may be float32
-        const bool statistic = o > 0 && is_half(d) && got[o].dtype() == float32;
+        const bool statistic = is_half(d) && got[o].dtype() == float32;
         check(!got[o].is_floating() || got[o].dtype() == d || statistic, "result ", o, " is ", got[o].dtype(),
               " for inputs of ", d);
       } else if (got[o].is_floating()) {  // the op chose the dtype: judged as what it is, measured in d's terms
