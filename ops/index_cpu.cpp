@@ -165,7 +165,9 @@ bool scatter_lanes(F put, const Lanes& l, const T* src, const int64_t* ids, T* o
   const Loop<3> loop(l.index.shape(), {&l.y, &l.index, &l.src});
   const bool across = loop.inner_stride(0) < l.step_y;  // lanes are neighbours in memory; else run along dim first
   const int64_t longest = across ? kBlock : 1;
-  const int64_t grain = std::max<int64_t>(across ? 64 : 1, kGrain / std::max<int64_t>(l.length, 1));
+  // Long runs of neighbours are read faster, up to what leaves every thread some.
+  const int64_t share = std::clamp<int64_t>(loop.numel / num_threads(), 64, 512);
+  const int64_t grain = std::max<int64_t>(across ? share : 1, kGrain / std::max<int64_t>(l.length, 1));
   const int64_t chunks = (loop.numel + grain - 1) / grain;
   const int64_t parts =
       chunks == 1 && l.length * loop.numel > 2 * kGrain ? std::min<int64_t>(num_threads(), l.size) : 1;

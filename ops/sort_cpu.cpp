@@ -1,6 +1,7 @@
 // Sorting and selecting by key: an element becomes an unsigned number that rises as it should come, followed by its
 // position. Such keys are all different, so every algorithm gives the one stable order. Elements of up to 32 bits (and
 // rows of integers that span less than 2³²) and their position fit in one 64-bit word.
+#include <weft/cpu/simd.h>
 #include <weft/cpu/strided.h>
 #include <weft/ops/scan_op.h>
 
@@ -91,7 +92,12 @@ void for_rows(const Tensor& x, F&& f) {
 
 // Room for keys of either kind.
 struct KeyScratch {
-  std::vector<uint64_t> memory;
+  std::vector<uint64_t> memory, keys64, low64;
+  std::vector<uint32_t> keys32, low32;
+  std::vector<uint32_t>& keys(uint32_t) { return keys32; }
+  std::vector<uint64_t>& keys(uint64_t) { return keys64; }
+  std::vector<uint32_t>& low(uint32_t) { return low32; }
+  std::vector<uint64_t>& low(uint64_t) { return low64; }
   template <class K>
   K* get(int64_t n) {
     const auto words = static_cast<size_t>(n) * (sizeof(K) / sizeof(uint64_t));
@@ -125,6 +131,15 @@ K* radix_sort(K* a, K* b, int64_t n) {
   return a;
 }
 
+template <class K, class C, class Key>
+K* sorted_keys(const C* row, int64_t n, Key key, KeyScratch& scratch) {
+  K* keys = scratch.get<K>(2 * n);
+  for (int64_t i = 0; i < n; ++i) keys[i] = K::make(key(row[i]), i);
+  if (n >= kSmall) return radix_sort(keys, keys + n, n);
+  std::sort(keys, keys + n);
+  return keys;
+}
+
 }  // namespace
 
 void argsort(const Tensor& x, bool descending, Tensor& indices) {
@@ -132,12 +147,7 @@ void argsort(const Tensor& x, bool descending, Tensor& indices) {
   int64_t* out = indices.data<int64_t>();
   for_rows<KeyScratch>(x, [&](const auto* row, int64_t r, KeyScratch& scratch) {
     with_keys(row, n, descending, [&]<class K>(Type<K>, auto key) {
-      K* keys = scratch.get<K>(2 * n);
-      for (int64_t i = 0; i < n; ++i) keys[i] = K::make(key(row[i]), i);
-      if (n < kSmall)
-        std::sort(keys, keys + n);
-      else
-        keys = radix_sort(keys, keys + n, n);
+      const K* keys = sorted_keys<K>(row, n, key, scratch);
       for (int64_t i = 0; i < n; ++i) out[r * n + i] = keys[i].position();
     });
   });
@@ -147,37 +157,74 @@ void argsort(const Tensor& x, bool descending, Tensor& indices) {
 
 namespace {
 
-constexpr int64_t kGroup = 64;  // elements that are passed over together
+constexpr int64_t kGroup = 16;  // keys that are passed over together
 
-// The k smallest keys of a row, to the front of keys in any order. Candidates below the k-th smallest so far are
-// collected in room for `capacity` keys; when that is full, they are cut down to k. Most groups of a long row hold
-// none.
-template <class K, class C, class Key>
-void select_smallest(const C* row, int64_t n, int64_t k, Key key, K* keys, int64_t capacity) {
-  using U = decltype(key(C()));
-  U limit = ~U{0};
+// The loops that vectorized() compiles take what they use by value: through a reference the compiler would have to
+// expect it to change.
+template <class C, class U, class Key>
+void make_keys(const C* row, int64_t n, Key key, U* __restrict out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = key(row[i]);
+}
+
+// lane[j] becomes the smallest of keys[j], keys[j + lanes], ...
+template <class U>
+void lowest_of_lanes(const U* keys, int64_t n, U* __restrict lane, int64_t lanes) {
+  for (int64_t i = 0; i < n; i += lanes) {
+    const int64_t m = std::min(lanes, n - i);
+    for (int64_t j = 0; j < m; ++j) lane[j] = std::min(lane[j], keys[i + j]);
+  }
+}
+
+// Finds the keys up to limit, with their positions; returns how many. Most groups of a long row hold none.
+template <class K, class U>
+int64_t collect(const U* keys, int64_t n, U limit, K* __restrict found) {
   int64_t count = 0;
-  auto cut = [&] {
-    std::nth_element(keys, keys + k - 1, keys + count);
-    count = k;
-    limit = static_cast<U>(keys[k - 1].key());
-  };
-  U group[kGroup];
   for (int64_t i = 0; i < n; i += kGroup) {
     const int64_t m = std::min(kGroup, n - i);
-    U lowest = ~U{0};
-    for (int64_t j = 0; j < m; ++j) {
-      group[j] = key(row[i + j]);
-      lowest = std::min(lowest, group[j]);
+    if (m == kGroup) {
+      bool none = true;
+      for (int64_t j = 0; j < kGroup; ++j) none &= keys[i + j] > limit;
+      if (none) continue;
     }
-    if (lowest > limit) continue;
-    if (count + m > capacity) cut();
     for (int64_t j = 0; j < m; ++j) {
-      keys[count] = K::make(group[j], i + j);
-      count += group[j] <= limit;
+      found[count] = K::make(keys[i + j], i + j);
+      count += keys[i + j] <= limit;
     }
   }
-  if (count > k) cut();
+  return count;
+}
+
+// A bound that at least k of the n keys do not pass: the row is dealt out to 2k lanes or a little more, and the k-th
+// smallest of the lanes' smallest keys is one that k lanes have a key up to. Few other keys are below it.
+template <class U>
+U bound(const U* keys, int64_t n, int64_t k, std::vector<U>& low) {
+  const int64_t lanes = (2 * k + 31) / 32 * 32;
+  low.assign(static_cast<size_t>(lanes), ~U{0});
+  vectorized([&] { lowest_of_lanes(keys, n, low.data(), lanes); });
+  std::nth_element(low.begin(), low.begin() + (k - 1), low.end());
+  return low[static_cast<size_t>(k - 1)];
+}
+
+// The k smallest keys of a row, in any order unless sorted.
+template <class K, class C, class Key>
+K* smallest(const C* row, int64_t n, int64_t k, bool sorted, Key key, KeyScratch& scratch) {
+  using U = decltype(key(C()));
+  const bool most = 4 * k > n;  // then a bound would not spare much
+  if (most && n >= kSmall) return sorted_keys<K>(row, n, key, scratch);
+  K* found = scratch.get<K>(n + 1);
+  int64_t count = n;
+  if (most) {
+    for (int64_t i = 0; i < n; ++i) found[i] = K::make(key(row[i]), i);
+  } else {
+    std::vector<U>&keys = scratch.keys(U()), &low = scratch.low(U());
+    keys.resize(static_cast<size_t>(n));
+    vectorized([&] { make_keys(row, n, key, keys.data()); });
+    const U limit = bound(keys.data(), n, k, low);
+    vectorized([&] { count = collect(keys.data(), n, limit, found); });
+  }
+  if (count > k) std::nth_element(found, found + k - 1, found + count);
+  if (sorted) std::sort(found, found + k);
+  return found;
 }
 
 }  // namespace
@@ -185,14 +232,11 @@ void select_smallest(const C* row, int64_t n, int64_t k, Key key, K* keys, int64
 void topk(const Tensor& x, bool largest, bool sorted, Tensor& indices) {
   const int64_t n = x.shape().back(), k = indices.shape().back();
   if (k == 0) return;
-  const int64_t capacity = std::min(n, 2 * k + 4 * kGroup) + kGroup;
   int64_t* out = indices.data<int64_t>();
   for_rows<KeyScratch>(x, [&](const auto* row, int64_t r, KeyScratch& scratch) {
     with_keys(row, n, largest, [&]<class K>(Type<K>, auto key) {
-      K* keys = scratch.get<K>(capacity + 1);
-      select_smallest(row, n, k, key, keys, capacity);
-      if (sorted) std::sort(keys, keys + k);
-      for (int64_t i = 0; i < k; ++i) out[r * k + i] = keys[i].position();
+      const K* found = smallest<K>(row, n, k, sorted, key, scratch);
+      for (int64_t i = 0; i < k; ++i) out[r * k + i] = found[i].position();
     });
   });
 }
@@ -201,40 +245,59 @@ void topk(const Tensor& x, bool largest, bool sorted, Tensor& indices) {
 
 namespace {
 
-// Of a row that runs through memory with the given stride. The extreme of a block is found first, its place only where
-// it beats what came before.
+// Small keys win, and NaN has the smallest.
+template <class C, class U>
+U rank(C v, U flip) {
+  return v != v ? U{0} : ordered(v) ^ flip;
+}
+
+template <class C, class U>
+U lowest_rank(const C* v, int64_t n, U flip) {
+  constexpr int64_t kLanes = 64;
+  U lane[kLanes];
+  std::fill(lane, lane + kLanes, ~U{0});
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) lane[j] = std::min(lane[j], rank(v[i + j], flip));
+  }
+  for (int64_t j = 0; i < n; ++i, ++j) lane[j] = std::min(lane[j], rank(v[i], flip));
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t j = 0; j < half; ++j) lane[j] = std::min(lane[j], lane[j + half]);
+  }
+  return lane[0];
+}
+
+// The first of n elements that has the given rank; one of them does.
+template <class C, class U>
+int64_t find_rank(const C* v, int64_t n, U flip, U wanted) {
+  int64_t i = 0;
+  for (; i + kGroup <= n; i += kGroup) {
+    bool none = true;
+    for (int64_t j = 0; j < kGroup; ++j) none &= rank(v[i + j], flip) != wanted;
+    if (!none) break;
+  }
+  while (rank(v[i], flip) != wanted) ++i;
+  return i;
+}
+
+// Of a row that runs through memory with the given stride: the best of a block first, its place only where it beats all
+// before.
 template <class C>
 int64_t find_in_row(bool largest, const Tensor& x, int64_t offset, int64_t stride, int64_t n) {
+  using U = decltype(ordered(C()));
+  const U flip = largest ? ~U{0} : U{0};
   In<C> in(x, stride);
-  C best = 0;
+  U best = ~U{0};
   int64_t where = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t m = std::min(kBlock, n - begin);
     const C* v = in.block(offset + begin * stride, m);
-    constexpr int64_t kLanes = 32;
-    C lane[kLanes];
-    for (int64_t j = 0; j < kLanes; ++j) lane[j] = v[0];
-    bool nan = false;
-    int64_t i = 0;
-    for (; i + kLanes <= m; i += kLanes) {
-      for (int64_t j = 0; j < kLanes; ++j) {
-        const C a = v[i + j];
-        lane[j] = (largest ? a > lane[j] : a < lane[j]) ? a : lane[j];
-        nan |= a != a;
-      }
-    }
-    for (; i < m; ++i) {
-      lane[0] = (largest ? v[i] > lane[0] : v[i] < lane[0]) ? v[i] : lane[0];
-      nan |= v[i] != v[i];
-    }
-    C extreme = lane[0];
-    for (int64_t j = 1; j < kLanes; ++j)
-      extreme = (largest ? lane[j] > extreme : lane[j] < extreme) ? lane[j] : extreme;
-    if (nan) return begin + (std::find_if(v, v + m, [](C a) { return a != a; }) - v);
-    if (begin == 0 || beats(largest, extreme, best)) {
-      best = extreme;
-      where = begin + (std::find(v, v + m, extreme) - v);
-    }
+    vectorized([&] {
+      const U lowest = lowest_rank(v, m, flip);
+      if (lowest >= best && begin > 0) return;
+      best = lowest;
+      where = begin + find_rank(v, m, flip, lowest);
+    });
   }
   return where;
 }
