@@ -15,7 +15,9 @@ struct Vector {
     return data.data ? data.load<C>(i * stride) : otherwise;
   }
 };
-Vector vector(const Tensor& x) { return {data_of(x), x.defined() && x.dim() > 0 ? x.strides().back() : 0}; }
+// x: contiguous or undefined
+Vector vector(const Tensor& x) { return {data_of(x), 1}; }
+Tensor plain(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
 
 template <class C>
 __global__ void norm_kernel(NormKind kind, Data x, int64_t rows, int64_t n, Vector weight, Vector bias, C eps, Data y,
@@ -86,8 +88,9 @@ __global__ void norm_dw_kernel(Data x, int64_t rows, int64_t n, const C* stats, 
 
 }  // namespace
 
-void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias, double eps, Tensor& y,
+void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, const Tensor& bias0, double eps, Tensor& y,
           Tensor& stats) {
+  const Tensor weight = plain(weight0), bias = plain(bias0);
   DeviceScope scope(x);
   const int64_t rows = x.numel() / n;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
@@ -96,8 +99,9 @@ void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const
   });
 }
 
-void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, double eps, const Tensor& stats,
+void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, double eps, const Tensor& stats,
                    const Tensor& dy, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+  const Tensor weight = plain(weight0);
   DeviceScope scope(x);
   const int64_t rows = x.numel() / n;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
