@@ -3,11 +3,12 @@
 // cache.
 #pragma once
 
+#include <weft/tensor/error.h>
+
 #include <complex>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <new>
 #include <vector>
 
 namespace weft::cpu::fft {
@@ -21,7 +22,7 @@ class Buffer {
     if (size == 0) return;
     const size_t bytes = (static_cast<size_t>(size) * sizeof(T) + 63) / 64 * 64;
     data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!data_) throw std::bad_alloc();
+    if (!data_) throw OutOfMemory(concat("fft: no memory for ", bytes, " bytes"));
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }

@@ -40,10 +40,10 @@ struct Sizes {
     return kh * kw == 1 && g.stride[0] == 1 && g.stride[1] == 1 && g.before[0] == 0 && g.before[1] == 0 && oh == h &&
            ow == w;
   }
-  // Columns of a block of patches.
-  int64_t block() const {
-    constexpr int64_t numbers = 1 << 16;
-    return std::clamp(numbers / std::max<int64_t>(patch(), 1) / 64 * 64, int64_t{64}, int64_t{2048});
+  // Columns in a block of patches of about so many numbers.
+  int64_t block(int64_t numbers) const {
+    return std::clamp(numbers / std::max<int64_t>(patch(), 1) / 64 * 64, int64_t{64},
+                      std::max(int64_t{64}, out_plane()));
   }
 };
 
@@ -115,35 +115,43 @@ void scatter_patches(const Sizes& s, const T* col, int64_t first, int64_t last, 
   });
 }
 
+constexpr int64_t kNearPatches =
+    1 << 17;  // numbers in a block of patches that is used at once, from the second-level cache
+constexpr int64_t kFarPatches = 1 << 20;  // in one that is summed over: longer sums, fewer passes over the result
+constexpr int64_t kChunkFlops = 1 << 27;  // products that are worth a thread
+
 // --- general: products with patches. Inside a parallel loop, gemm and the loops above run on the calling thread.
 // -------------------------------------------------------------------------------------------------
 
 template <class T>
 void patch_forward(const Sizes& s, const T* x, const T* w, const T* bias, T* y) {
-  const int64_t outputs = s.out_plane(), block = s.pointwise() ? outputs : s.block(),
+  const int64_t outputs = s.out_plane(), block = s.pointwise() ? outputs : s.block(kNearPatches),
                 blocks = (outputs + block - 1) / block;
-  parallel_for(s.batch * s.groups * blocks, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> col(static_cast<size_t>(s.pointwise() ? 0 : s.patch() * std::min(block, outputs)));
+  const int64_t grain = std::max<int64_t>(1, kChunkFlops / (2 * s.co * s.patch() * block + 1));
+  parallel_for(s.batch * s.groups * blocks, grain, [&](int64_t begin, int64_t end) {
+    const Tensor patches = empty({s.pointwise() ? 0 : s.patch() * std::min(block, outputs)}, dtype_of<T>());
+    T* col = patches.data<T>();
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t image = unit / blocks, group = image % s.groups;  // image: one group's channels of one input
       const int64_t first = unit % blocks * block, last = std::min(outputs, first + block);
       const T* in = x + image * s.ci * s.plane();
       T* out = y + image * s.co * outputs + first;
-      if (!s.pointwise()) gather_patches(s, in, first, last, col.data());
+      if (!s.pointwise()) gather_patches(s, in, first, last, col);
       if (bias) {
         for (int64_t o = 0; o < s.co; ++o) std::fill_n(out + o * outputs, last - first, bias[group * s.co + o]);
       }
       gemm<T>(false, false, s.co, last - first, s.patch(), T(1), w + group * s.co * s.patch(), s.patch(),
-              s.pointwise() ? in : col.data(), last - first, bias ? T(1) : T(0), out, outputs);
+              s.pointwise() ? in : col, last - first, bias ? T(1) : T(0), out, outputs);
     }
   });
 }
 
 template <class T>
 void patch_input_grad(const Sizes& s, const T* dy, const T* w, T* dx) {
-  const int64_t outputs = s.out_plane(), block = s.block();
+  const int64_t outputs = s.out_plane(), block = s.block(kNearPatches);
   parallel_for(s.batch * s.groups, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> col(static_cast<size_t>(s.patch() * std::min(block, outputs)));
+    const Tensor patches = empty({s.patch() * std::min(block, outputs)}, dtype_of<T>());
+    T* col = patches.data<T>();
     for (int64_t image = begin; image < end; ++image) {
       const T* weight = w + image % s.groups * s.co * s.patch();
       T* out = dx + image * s.ci * s.plane();
@@ -151,8 +159,8 @@ void patch_input_grad(const Sizes& s, const T* dy, const T* w, T* dx) {
       for (int64_t first = 0; first < outputs; first += block) {
         const int64_t last = std::min(outputs, first + block);
         gemm<T>(true, false, s.patch(), last - first, s.co, T(1), weight, s.patch(),
-                dy + image * s.co * outputs + first, outputs, T(0), col.data(), last - first);
-        scatter_patches(s, col.data(), first, last, out);
+                dy + image * s.co * outputs + first, outputs, T(0), col, last - first);
+        scatter_patches(s, col, first, last, out);
       }
     }
   });
@@ -160,9 +168,10 @@ void patch_input_grad(const Sizes& s, const T* dy, const T* w, T* dx) {
 
 template <class T>
 void patch_weight_grad(const Sizes& s, const T* x, const T* dy, T* dw) {
-  const int64_t outputs = s.out_plane(), block = s.block();
+  const int64_t outputs = s.out_plane(), block = s.block(kFarPatches);
   parallel_for(s.groups, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> col(static_cast<size_t>(s.patch() * std::min(block, outputs)));
+    const Tensor patches = empty({s.patch() * std::min(block, outputs)}, dtype_of<T>());
+    T* col = patches.data<T>();
     for (int64_t group = begin; group < end; ++group) {
       T* out = dw + group * s.co * s.patch();
       std::fill_n(out, s.co * s.patch(), T(0));
@@ -170,9 +179,9 @@ void patch_weight_grad(const Sizes& s, const T* x, const T* dy, T* dw) {
         const int64_t image = b * s.groups + group;
         for (int64_t first = 0; first < outputs; first += block) {
           const int64_t last = std::min(outputs, first + block);
-          gather_patches(s, x + image * s.ci * s.plane(), first, last, col.data());
-          gemm<T>(false, true, s.co, s.patch(), last - first, T(1), dy + image * s.co * outputs + first, outputs,
-                  col.data(), last - first, T(1), out, s.patch());
+          gather_patches(s, x + image * s.ci * s.plane(), first, last, col);
+          gemm<T>(false, true, s.co, s.patch(), last - first, T(1), dy + image * s.co * outputs + first, outputs, col,
+                  last - first, T(1), out, s.patch());
         }
       }
     }
