@@ -18,6 +18,8 @@
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/einops.h>
+#include <weft/ops/einsum.h>
 #include <weft/ops/fft.h>
 #include <weft/ops/index.h>
 #include <weft/ops/loss.h>

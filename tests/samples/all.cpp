@@ -7,6 +7,8 @@ void conv_samples(SampleList& list);
 void copy_samples(SampleList& list);
 void create_samples(SampleList& list);
 void elementwise_samples(SampleList& list);
+void einops_samples(SampleList& list);
+void einsum_samples(SampleList& list);
 void fft_samples(SampleList& list);
 void index_samples(SampleList& list);
 void loss_samples(SampleList& list);
@@ -28,6 +30,8 @@ const SampleList& all_samples() {
     copy_samples(l);
     create_samples(l);
     elementwise_samples(l);
+    einops_samples(l);
+    einsum_samples(l);
     fft_samples(l);
     index_samples(l);
     loss_samples(l);
