@@ -56,12 +56,12 @@ Progress::~Progress() {
 
 void Progress::update(int64_t step, double bits_per_byte, double tokens_per_second, double seconds_left,
                       bool plain_line) {
-  const std::string total = total_steps_ > 0 ? std::string("/") + std::to_string(total_steps_) : std::string();
+  std::string left = "step " + std::to_string(step);
+  if (total_steps_ > 0) left.append("/").append(std::to_string(total_steps_));
   char numbers[96];
   std::snprintf(numbers, sizeof numbers, "  %.3f bits/byte  ", bits_per_byte);
   std::string right = numbers + count_text(tokens_per_second) + " tokens/s";
   if (seconds_left >= 0) right += "  " + clock_text(seconds_left) + " left";
-  const std::string left = "step " + std::to_string(step) + total;
   if (!terminal_) {
     if (plain_line) std::fprintf(stream_, "%s%s\n", left.c_str(), right.c_str());
     return;

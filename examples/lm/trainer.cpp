@@ -1,0 +1,294 @@
+#include <weft/autograd/autograd.h>
+#include <weft/examples/lm/atomic_file.h>
+#include <weft/examples/lm/gzip.h>
+#include <weft/examples/lm/sampling.h>
+#include <weft/examples/lm/trainer.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/loss.h>
+#include <weft/tensor/parallel.h>
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+namespace weft::lm {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr double kBitsPerNat = 1 / std::numbers::ln2;
+
+// Matrices are decayed; gains, biases and the [buckets, 1] table of position biases are not.
+bool is_decayed(const Tensor& parameter) {
+  if (parameter.dim() < 2) return false;
+  for (const int64_t size : parameter.shape())
+    if (size == 1) return false;
+  return true;
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const TrainConfig& c, const Tensors& parameters) {
+  if (c.optimizer == "adam")
+    return std::make_unique<Adam>(parameters,
+                                  AdamOptions{.lr = c.lr, .beta1 = c.beta1, .beta2 = c.beta2, .eps = c.epsilon});
+  ParamGroup decayed{.params = {}, .weight_decay = c.weight_decay}, others{.params = {}, .weight_decay = 0};
+  for (const Tensor& p : parameters) (is_decayed(p) ? decayed : others).params.push_back(p);
+  return std::make_unique<AdamW>(std::vector<ParamGroup>{decayed, others},
+                                 AdamWOptions{.lr = c.lr, .beta1 = c.beta1, .beta2 = c.beta2, .eps = c.epsilon});
+}
+
+std::shared_ptr<LanguageModel> make_initial_model(const TrainConfig& config, Device device) {
+  manual_seed(static_cast<uint64_t>(config.seed));
+  auto model = make_model(config.model, config.model_options);
+  scale_initial_weights(*model, config.embedding_init, config.bias_init);
+  model->to(device);
+  return model;
+}
+
+// [rows, window] bytes as int64 tokens.
+Tensor as_tokens(const data::Bytes& rows, int64_t count, Device device) {
+  const int64_t window = static_cast<int64_t>(rows.size()) / count;
+  return tensor(std::vector<int64_t>(rows.begin(), rows.end()), {count, window}).to(device);
+}
+
+std::string folder_title(const fs::path& run) { return fs::absolute(run).lexically_normal().filename().string(); }
+
+}  // namespace
+
+Corpus load_corpus(const TrainConfig& config) {
+  const std::string path = config.data.empty() ? WEFT_EIGEN_HEADERS : config.data;
+  check(!path.empty(), "no text: give --data FILE (Eigen's headers were not found when weft was built)");
+  const int64_t limit = config.max_bytes > 0 ? config.max_bytes : std::numeric_limits<int64_t>::max();
+  Corpus corpus;
+  corpus.name = config.data.empty() ? "Eigen's headers" : fs::path(path).filename().string();
+  corpus.bytes = data::read_corpus({path}, limit, read_plain_or_gzip_file);
+  corpus.split = data::split_corpus(
+      static_cast<int64_t>(corpus.bytes.size()),
+      {.valid_fraction = config.valid_fraction, .blocks = config.valid_blocks, .min_block = config.seq_len + 1});
+  corpus.crc = crc32c({reinterpret_cast<const char*>(corpus.bytes.data()), corpus.bytes.size()});
+  return corpus;
+}
+
+Trainer::Trainer(const TrainConfig& config, fs::path run, bool resume)
+    : config_(config),
+      run_(std::move(run)),
+      corpus_(load_corpus(config)),
+      device_(device_from_name(config.device)),
+      sampler_(corpus_.bytes, corpus_.split.train,
+               {.window = config.seq_len + 1,
+                .seed = static_cast<uint64_t>(config.seed),
+                .independent = config.random_windows}),
+      progress_(stderr, config.steps) {
+  set_num_threads(static_cast<int>(config_.threads));
+  model_ = make_initial_model(config_, device_);
+  parameters_ = model_->parameters();
+  optimizer_ = make_optimizer(config_, parameters_);
+  start_or_resume(resume);
+}
+
+void Trainer::start_or_resume(bool resume) {
+  state_.plan = initial_plan(config_);
+  state_.generator = default_generator().state();
+  state_.corpus_size = static_cast<int64_t>(corpus_.bytes.size());
+  state_.corpus_crc = corpus_.crc;
+  if (resume) {
+    if (const auto checkpoint = latest_checkpoint(run_)) {
+      const TrainState fresh = state_;
+      state_ = load_checkpoint(*checkpoint, *model_, *optimizer_);
+      check(state_.corpus_size == fresh.corpus_size && state_.corpus_crc == fresh.corpus_crc,
+            "the text is not the one that this run began with");
+      if (config_.steps > 0 && read_config(run_).steps != config_.steps) state_.plan = fresh.plan;
+    }
+  } else {
+    check(!fs::exists(run_ / "config.json"), run_.string(),
+          " already holds a run: continue it with --resume, or choose another --out");
+    std::error_code error;
+    fs::create_directories(run_ / "checkpoints", error);
+    check(!error, "cannot make folder ", run_.string(), ": ", error.message());
+  }
+  for (const auto& entry : fs::directory_iterator(run_ / "checkpoints"))
+    if (is_temporary(entry.path())) fs::remove_all(entry.path());
+  write_file_atomically(run_ / "config.json", to_json(config_));
+  sampler_.restore(state_.text);
+  default_generator().set_state(state_.generator);
+  const std::optional<int64_t> after = resume ? std::optional(state_.step) : std::nullopt;
+  metrics_.emplace(run_ / "metrics.jsonl", after);
+  events_.emplace(run_, after);
+  progress_.set_total(state_.plan.total);
+  seconds_before_ = state_.seconds;
+}
+
+// Mean cross entropy (nats) of the last bytes of `count` windows given those before.
+Tensor Trainer::loss(const data::Bytes& rows, int64_t count) const {
+  const Tensor tokens = as_tokens(rows, count, device_);  // [b, n + 1]
+  const Tensor logits = model_->forward(tokens.slice(1, 0, -1));
+  return cross_entropy(logits.flatten(0, 1), tokens.slice(1, 1).reshape({-1}));
+}
+
+// One optimiser step over `accumulate` batches; returns their mean loss.
+double Trainer::train_step() {
+  model_->train();
+  optimizer_->zero_grad();
+  double total = 0;
+  for (int64_t i = 0; i < config_.accumulate; ++i) {
+    const Tensor part = loss(sampler_.next(config_.batch), config_.batch);
+    mul(part, 1.0 / static_cast<double>(config_.accumulate)).backward();
+    total += part.item();
+  }
+  const double mean = total / static_cast<double>(config_.accumulate);
+  check(std::isfinite(mean), "the loss of step ", state_.step + 1,
+        " is not finite: lower --lr or --clip; the run goes on from its last checkpoint with --resume");
+  if (config_.clip > 0) grad_norm_ = clip_grad_norm_(parameters_, config_.clip).item();
+  optimizer_->set_lr_scale(learning_rate(config_, state_.plan, state_.step) / config_.lr);
+  optimizer_->step();
+  return mean;
+}
+
+bool Trainer::train(const std::atomic<bool>& stop) {
+  started_ = Clock::now();
+  while (!done() && !stop) {
+    fix_plan();
+    const auto begin = Clock::now();
+    state_.loss_sum += train_step();
+    state_.loss_count += 1;
+    state_.step += 1;
+    report(std::chrono::duration<double>(Clock::now() - begin).count());
+    if (state_.step % config_.valid_every == 0 && !done()) validate_and_record(config_.valid_windows);
+    if (config_.sample_every > 0 && state_.step % config_.sample_every == 0) write_sample();
+    if (state_.step % config_.save_every == 0) save();
+  }
+  save();
+  return !stop;
+}
+
+void Trainer::report(double step_seconds) {
+  step_seconds_ = step_seconds_ == 0 ? step_seconds : 0.95 * step_seconds_ + 0.05 * step_seconds;
+  const double tokens_per_second =
+      static_cast<double>(config_.seq_len * config_.batch * config_.accumulate) / step_seconds_;
+  const double bits = state_.loss_sum / static_cast<double>(state_.loss_count) * kBitsPerNat;
+  const bool log = state_.step % config_.log_every == 0 || done();
+  progress_.update(state_.step, bits, tokens_per_second, seconds_left(),
+                   log && state_.step % (10 * config_.log_every) == 0);
+  if (!log) return;
+  const double lr = config_.lr * optimizer_->lr_scale();
+  metrics_->append({.step = state_.step,
+                    .split = "train",
+                    .values = {{"bits_per_byte", bits},
+                               {"lr", lr},
+                               {"grad_norm", grad_norm_},
+                               {"tokens_per_second", std::round(tokens_per_second)},
+                               {"seconds", std::round(elapsed() * 100) / 100}}});
+  events_->scalar("train/bits_per_byte", bits, state_.step);
+  events_->scalar("train/learning_rate", lr, state_.step);
+  events_->scalar("train/grad_norm", grad_norm_, state_.step);
+  events_->scalar("train/tokens_per_second", tokens_per_second, state_.step);
+  state_.loss_sum = 0, state_.loss_count = 0;
+}
+
+int64_t Trainer::validation_bytes(int64_t windows) const {
+  return static_cast<int64_t>(data::tile_windows(corpus_.split.valid, config_.seq_len + 1, windows).size()) *
+         config_.seq_len;
+}
+
+double Trainer::validate(int64_t windows) const {
+  const NoGrad no_grad;
+  model_->eval();
+  const int64_t window = config_.seq_len + 1;
+  const auto starts = data::tile_windows(corpus_.split.valid, window, windows);
+  const size_t at_once = static_cast<size_t>(std::max<int64_t>(1, 8192 / config_.seq_len));
+  double total = 0;
+  for (size_t begin = 0; begin < starts.size(); begin += at_once) {
+    const size_t end = std::min(starts.size(), begin + at_once);
+    data::Bytes rows;
+    for (size_t i = begin; i < end; ++i) {
+      const auto first = corpus_.bytes.begin() + starts[i];
+      rows.insert(rows.end(), first, first + window);
+    }
+    const auto count = static_cast<int64_t>(end - begin);
+    total += loss(rows, count).item() * static_cast<double>(count);
+  }
+  return total / static_cast<double>(starts.size()) * kBitsPerNat;
+}
+
+double Trainer::finish() {
+  const auto& history = metrics_->history();
+  // A finished run that is resumed has its result already.
+  if (!history.empty() && history.back().step == state_.step &&
+      history.back().value("bytes") == static_cast<double>(validation_bytes()))
+    return history.back().value("bits_per_byte").value();
+  return validate_and_record(std::numeric_limits<int64_t>::max());
+}
+
+double Trainer::validate_and_record(int64_t windows) {
+  const double bits = validate(windows);
+  metrics_->append({.step = state_.step,
+                    .split = "valid",
+                    .values = {{"bits_per_byte", bits}, {"bytes", static_cast<double>(validation_bytes(windows))}}});
+  events_->scalar("valid/bits_per_byte", bits, state_.step);
+  events_->flush();
+  char line[96];
+  std::snprintf(line, sizeof line, "step %lld  validation %.4f bits per byte", static_cast<long long>(state_.step),
+                bits);
+  progress_.message(line);
+  write_file_atomically(run_ / "loss.svg", loss_curve_svg(metrics_->history(), config_.model + " on " + corpus_.name +
+                                                                                   " (" + folder_title(run_) + ")"));
+  return bits;
+}
+
+std::string Trainer::sample(int64_t length) const {
+  model_->eval();
+  // A generator of its own: samples must not change what the run draws.
+  Generator generator(static_cast<uint64_t>(config_.seed) + static_cast<uint64_t>(state_.step));
+  std::string text;
+  generate(*model_, {}, length, config_.seq_len, {}, generator, [&](uint8_t byte) { text += static_cast<char>(byte); });
+  return text;
+}
+
+void Trainer::write_sample() const {
+  fs::create_directories(run_ / "samples");
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld.txt", static_cast<long long>(state_.step));
+  write_file_atomically(run_ / "samples" / name, sample(config_.sample_length));
+}
+
+// A run with a time limit learns from its pace how many steps it will have, in time to lower the learning rate by its
+// end.
+void Trainer::fix_plan() {
+  const double limit = config_.time_limit * 60;
+  if (config_.schedule != "wsd" || limit == 0 || state_.plan_fixed || state_.step < 10) return;
+  if (elapsed() < limit * (1 - config_.decay)) return;
+  const auto left = static_cast<int64_t>((limit - elapsed()) / (elapsed() / static_cast<double>(state_.step)));
+  state_.plan_fixed = true;
+  if (state_.plan.total == 0 || state_.step + left < state_.plan.total) state_.plan = {state_.step + left, state_.step};
+  progress_.set_total(state_.plan.total);
+  save();  // from here on the run is the same however often it is killed
+}
+
+void Trainer::save() {
+  metrics_->sync();
+  events_->flush();
+  state_.text = sampler_.state();
+  state_.generator = default_generator().state();
+  state_.seconds = elapsed();
+  save_checkpoint(run_, *model_, *optimizer_, state_, config_.keep);
+}
+
+double Trainer::elapsed() const {
+  return seconds_before_ + std::chrono::duration<double>(Clock::now() - started_).count();
+}
+
+bool Trainer::done() const {
+  if (state_.plan.total > 0 && state_.step >= state_.plan.total) return true;
+  return config_.time_limit > 0 && elapsed() >= config_.time_limit * 60;
+}
+
+double Trainer::seconds_left() const {
+  double left = -1;
+  if (state_.plan.total > 0) left = static_cast<double>(state_.plan.total - state_.step) * step_seconds_;
+  if (config_.time_limit > 0) {
+    const double time = config_.time_limit * 60 - elapsed();
+    left = left < 0 ? time : std::min(left, time);
+  }
+  return left;
+}
+
+}  // namespace weft::lm
