@@ -20,7 +20,7 @@ kills=0
 "$train_lm" --out "$work/killed" "${options[@]}" --threads 2 >/dev/null 2>&1 &
 for lines in 3 11 17 30 47 58; do
   # Wait until so many lines are written (or the run has ended), then a little more, then kill.
-  while kill -0 $! 2>/dev/null && [ "$(wc -l <"$work/killed/metrics.jsonl" 2>/dev/null || echo 0)" -lt $lines ]; do
+  while kill -0 $! 2>/dev/null && [ "$(cat "$work/killed/metrics.jsonl" 2>/dev/null | wc -l)" -lt $lines ]; do
     sleep 0.005
   done
   sleep "0.0$((RANDOM % 40))"
