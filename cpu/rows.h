@@ -46,22 +46,38 @@ void narrow([[maybe_unused]] const acc_t<T>* row, [[maybe_unused]] int64_t n, [[
   }
 }
 
+namespace detail {
+
+// lane[0] op lane[1] op ... op lane[N - 1], pairwise, with sizes that the compiler knows.
+template <int N, class C, class Combine>
+C fold_lanes(C* lane, Combine combine) {
+  if constexpr (N == 1) {
+    return lane[0];
+  } else {
+#pragma GCC unroll 1
+    for (int j = 0; j < N / 2; ++j) lane[j] = combine(lane[j], lane[j + N / 2]);
+    return fold_lanes<N / 2>(lane, combine);
+  }
+}
+
+}  // namespace detail
+
 /// combine over term(i), i in [0, n), in lanes that begin at start.
 template <class C, class Combine, class Term>
 C fold(int64_t n, C start, Combine combine, Term term) {
-  constexpr int64_t kLanes = 256 / sizeof(C);
+  constexpr int kLanes = 256 / sizeof(C), kFew = kLanes / 4;
   C rest = start;
   int64_t i = 0;
-  if (n >= kLanes) {
+  if (n >= kFew) {
     C lane[kLanes];
-    for (int64_t j = 0; j < kLanes; ++j) lane[j] = start;
+    for (int j = 0; j < kLanes; ++j) lane[j] = start;
     for (; i + kLanes <= n; i += kLanes) {
-      for (int64_t j = 0; j < kLanes; ++j) lane[j] = combine(lane[j], term(i + j));
+      for (int j = 0; j < kLanes; ++j) lane[j] = combine(lane[j], term(i + j));
     }
-    for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-      for (int64_t j = 0; j < half; ++j) lane[j] = combine(lane[j], lane[j + half]);
+    for (; i + kFew <= n; i += kFew) {
+      for (int j = 0; j < kFew; ++j) lane[j] = combine(lane[j], term(i + j));
     }
-    rest = lane[0];
+    rest = detail::fold_lanes<kLanes>(lane, combine);
   }
   for (; i < n; ++i) rest = combine(rest, term(i));
   return rest;

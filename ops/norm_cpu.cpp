@@ -79,11 +79,13 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
         for (int64_t row = begin; row < end; ++row) {
           const C *in = widen(px + row * n, n, b0), *g = widen(pdy + row * n, n, b1);
           const C mean = means[row], r = rs[row];
-          if (needs_w) {
+          if (needs_w && needs_b) {
+#pragma GCC ivdep
+            for (int64_t i = 0; i < n; ++i) dw[i] += g[i] * ((in[i] - mean) * r), db[i] += g[i];
+          } else if (needs_w) {
 #pragma GCC ivdep
             for (int64_t i = 0; i < n; ++i) dw[i] += g[i] * ((in[i] - mean) * r);
-          }
-          if (needs_b) {
+          } else if (needs_b) {
 #pragma GCC ivdep
             for (int64_t i = 0; i < n; ++i) db[i] += g[i];
           }
