@@ -106,6 +106,14 @@ template <class T>
 __device__ T erf(T x) {
   return ::erf(x);
 }
+template <class T>
+__device__ T log1p(T x) {
+  return ::log1p(x);
+}
+template <class T>
+__device__ T expm1(T x) {
+  return ::expm1(x);
+}
 #else
 inline float exp(float x) { return cpu::vexp(x); }
 inline float log(float x) { return cpu::vlog(x); }
@@ -115,6 +123,10 @@ inline double exp(double x) { return std::exp(x); }
 inline double log(double x) { return std::log(x); }
 inline double tanh(double x) { return std::tanh(x); }
 inline double erf(double x) { return std::erf(x); }
+inline float log1p(float x) { return cpu::vlog1p(x); }
+inline float expm1(float x) { return cpu::vexpm1(x); }
+inline double log1p(double x) { return std::log1p(x); }
+inline double expm1(double x) { return std::expm1(x); }
 #endif
 template <class T>
 WEFT_HD T sigmoid(T x) {
@@ -122,7 +134,7 @@ WEFT_HD T sigmoid(T x) {
 }
 template <class T>
 WEFT_HD T softplus(T x) {
-  return (x > 0 ? x : T(0)) + std::log1p(exp(-(x < 0 ? -x : x)));
+  return (x > 0 ? x : T(0)) + log1p(exp(-(x < 0 ? -x : x)));
 }
 }  // namespace num
 
@@ -157,11 +169,11 @@ struct Sqrt : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { r
 struct Rsqrt : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return T(1) / std::sqrt(x); } };
 struct Exp : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return num::exp(x); } };
 struct Exp2 : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::exp2(x); } };
-struct Expm1 : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::expm1(x); } };
+struct Expm1 : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return num::expm1(x); } };
 struct Log : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return num::log(x); } };
 struct Log2 : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::log2(x); } };
 struct Log10 : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::log10(x); } };
-struct Log1p : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::log1p(x); } };
+struct Log1p : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return num::log1p(x); } };
 struct Sin : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::sin(x); } };
 struct Cos : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::cos(x); } };
 struct Tan : FloatOnly { template <class T> WEFT_HD T operator()(T x) const { return std::tan(x); } };
