@@ -32,5 +32,6 @@
 #include <weft/ops/softmax.h>
 #include <weft/ops/sort.h>
 #include <weft/tensor/file.h>
+#include <weft/tensor/parallel.h>
 #include <weft/tensor/safetensors.h>
 #include <weft/tensor/tensor.h>
