@@ -31,7 +31,8 @@ namespace {
 constexpr uint64_t kOpen = uint64_t{1} << 31;
 constexpr uint64_t kInside = kOpen - 1;
 constexpr uint64_t kEpoch = uint64_t{1} << 32;
-constexpr int kSpins = 2000;  // about 20–50 µs, longer than the serial stretch between two ops of one model step
+// About 100 µs. A worker that spins joins a job within 0.1 µs, one that sleeps needs 3 to 20.
+constexpr int kSpins = 4000;
 
 thread_local bool in_parallel = false;
 
