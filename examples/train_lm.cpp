@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 
 namespace {
 
@@ -26,11 +27,14 @@ void on_signal(int) { interrupted = true; }
 struct Command {
   std::string preset, out;
   bool resume = false;
+  std::optional<int64_t> dim, depth;
 
   void add_to(CLI::App& app) {
     app.add_option("--preset", preset, "start from these values: flash-paper or quick")->group("Run");
     app.add_option("--out", out, "run folder; default: runs/MODEL-DATE-TIME")->group("Run");
     app.add_flag("--resume", resume, "continue the run in --out")->group("Run");
+    app.add_option("--dim", dim, "size of the model: features of a byte")->group("Model");
+    app.add_option("--depth", depth, "size of the model: layers")->group("Model");
   }
 };
 
@@ -62,6 +66,19 @@ TrainConfig starting_values(int argc, char** argv, Command& command) {
   check(!command.out.empty(), "--resume needs --out, the folder of the run");
   check(command.preset.empty(), "--preset and --resume exclude each other: the run has its options");
   return read_config(command.out);
+}
+
+// What the command line says of the model changes the starting values, and leaves the rest of them.
+void change_model(TrainConfig& config, const TrainConfig& start, const Command& command) {
+  if (config.model == start.model)
+    config.model_options = merge_model_options(start.model_options, config.model_options);
+  const auto set = [&](const char* name, const std::optional<int64_t>& value) {
+    if (value)
+      config.model_options =
+          merge_model_options(config.model_options, "{\"" + std::string(name) + "\":" + std::to_string(*value) + "}");
+  };
+  set("dim", command.dim);
+  set("depth", command.depth);
 }
 
 std::string default_folder(const std::string& model) {
@@ -103,10 +120,12 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a language model over bytes.", "train_lm");
   try {
     Command command;
-    TrainConfig config = starting_values(argc, argv, command);
+    const TrainConfig start = starting_values(argc, argv, command);
+    TrainConfig config = start;
     command.add_to(app);
     add_options(app, config);
     app.parse(argc, argv);
+    change_model(config, start, command);
     return run(config, command);
   } catch (const CLI::Success& e) {
     return app.exit(e);  // --help

@@ -41,7 +41,7 @@ Json to_json(const TrainState& s) {
   return {{"step", s.step},
           {"text", {{"epoch", s.text.epoch}, {"index", s.text.index}}},
           {"generator", {{"seed", s.generator.seed}, {"offset", s.generator.offset}}},
-          {"plan", {{"total", s.plan.total}, {"decay_from", s.plan.decay_from}, {"fixed", s.plan_fixed}}},
+          {"plan", {{"total", s.plan.total}, {"decay_from", s.plan.decay_from}}},
           {"unlogged", {{"loss", s.loss_sum}, {"steps", s.loss_count}}},
           {"seconds", s.seconds},
           {"corpus", {{"size", s.corpus_size}, {"crc32c", s.corpus_crc}}}};
@@ -52,7 +52,6 @@ TrainState state_from(const Json& j) {
           .text = {.epoch = j.at("text").at("epoch"), .index = j.at("text").at("index")},
           .generator = {.seed = j.at("generator").at("seed"), .offset = j.at("generator").at("offset")},
           .plan = {.total = j.at("plan").at("total"), .decay_from = j.at("plan").at("decay_from")},
-          .plan_fixed = j.at("plan").at("fixed"),
           .loss_sum = j.at("unlogged").at("loss"),
           .loss_count = j.at("unlogged").at("steps"),
           .seconds = j.at("seconds"),

@@ -26,8 +26,7 @@ struct TrainState {
   data::WindowSampler::State text;
   Generator::State generator;  // of dropout and whatever else draws while training
   Plan plan;
-  bool plan_fixed = false;  // the time limit has had its say about the plan
-  double loss_sum = 0;      // of the steps since the last line of metrics.jsonl
+  double loss_sum = 0;  // of the steps since the last line of metrics.jsonl
   int64_t loss_count = 0;
   double seconds = 0;  // spent training, over all processes
   int64_t corpus_size = 0;

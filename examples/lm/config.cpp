@@ -46,7 +46,7 @@ void one_of(const std::string& value, const char* flag, std::initializer_list<co
 std::vector<Option> options(TrainConfig& c) {
   return {
       {"model", "family of models", "Model", &c.model},
-      {"model-options", "the model's own options as a JSON object", "Model", &c.model_options},
+      {"model-options", "changes to the model's own options, as a JSON object", "Model", &c.model_options},
       {"embedding-init", "factor on the initial embeddings", "Model", &c.embedding_init},
       {"bias-init", "factor on the initial relative position biases", "Model", &c.bias_init},
 
@@ -94,6 +94,7 @@ TrainConfig preset(const std::string& name) {
   if (name == "flash-paper") {
     // train.py of the FLASH-pytorch project: random windows of the first 95 MB of enwik8, its last 5 MB held out.
     c.model_options = R"({"dim": 512, "depth": 8, "group_size": 256, "shift_tokens": true})";
+    c.embedding_init = 1, c.bias_init = 1;
     c.max_bytes = 95'000'000, c.valid_fraction = 5.0 / 95.0, c.valid_blocks = 1, c.random_windows = true;
     c.seq_len = 1024, c.batch = 4, c.accumulate = 4, c.steps = 100'000;
     c.optimizer = "adam", c.lr = 2e-4, c.beta2 = 0.999, c.clip = 0.5, c.schedule = "constant", c.warmup = 0;
@@ -130,6 +131,15 @@ TrainConfig from_json(std::string_view text, std::string_view where) {
   std::vector<std::string> names;
   read_json(fields_of(table, names), json.dump(), where);
   return config;
+}
+
+std::string merge_model_options(const std::string& options, const std::string& changes) {
+  const Json patch = Json::parse(changes, nullptr, /*allow_exceptions=*/false);
+  Json merged = Json::parse(options, nullptr, /*allow_exceptions=*/false);
+  if (!patch.is_object()) return changes;
+  if (!merged.is_object()) return options;
+  merged.update(patch);
+  return merged.dump();
 }
 
 void validate(const TrainConfig& c) {
@@ -187,13 +197,15 @@ Plan initial_plan(const TrainConfig& config) {
   return {config.steps, config.steps - static_cast<int64_t>(std::llround(config.decay * double(config.steps)))};
 }
 
+double plan_left(const Plan& plan, int64_t step) {
+  if (plan.total == 0 || step < plan.decay_from) return 1;
+  // Never quite zero: the last step still moves.
+  return std::clamp(double(plan.total - step) / double(plan.total - plan.decay_from + 1), 1e-3, 1.0);
+}
+
 double learning_rate(const TrainConfig& config, const Plan& plan, int64_t step) {
   const double rise = step < config.warmup ? double(step + 1) / double(config.warmup) : 1;
-  if (config.schedule == "wsd" && plan.total > 0 && step >= plan.decay_from) {
-    // Never quite zero: the last step still moves.
-    const double left = double(plan.total - step) / double(plan.total - plan.decay_from + 1);
-    return config.lr * std::min(rise, std::max(left, 0.0));
-  }
+  if (config.schedule == "wsd") return config.lr * std::min(rise, plan_left(plan, step));
   if (config.schedule == "linear" || config.schedule == "cosine") {
     const double done =
         std::clamp(double(step - config.warmup) / double(std::max<int64_t>(1, plan.total - config.warmup)), 0.0, 1.0);

@@ -8,12 +8,14 @@
 
 namespace weft::lm {
 
+// The defaults suit some ten minutes on two cores.
 struct TrainConfig {
   // The model: a row of the table in models.h and, as a JSON object, the options that its own config knows.
   std::string model = "flash";
-  std::string model_options = "{}";
-  double embedding_init = 1;  // factor on the initial embeddings
-  double bias_init = 1;       // factor on the initial relative position biases
+  std::string model_options =
+      R"({"dim": 256, "depth": 6, "group_size": 64, "query_key_dim": 64, "expansion_factor": 1.5, "laplace_attn_fn": true})";
+  double embedding_init = 0.1;  // factor on the initial embeddings
+  double bias_init = 0;         // factor on the initial relative position biases
 
   // The text.
   std::string data;       // file or folder; empty: the headers of Eigen found when weft was built
@@ -28,13 +30,13 @@ struct TrainConfig {
   int64_t accumulate = 1;  // backward passes a step
   int64_t steps = 5000;    // 0: until the time limit
   std::string optimizer = "adamw";
-  double lr = 1e-3;
-  double beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8;
-  double weight_decay = 0.01;  // adamw only; matrices only
-  double clip = 1;             // bound on the gradients' norm; 0: none
-  std::string schedule = "cosine";
+  double lr = 2e-3;
+  double beta1 = 0.9, beta2 = 0.98, epsilon = 1e-8;
+  double weight_decay = 0.1;  // adamw only; matrices only
+  double clip = 1;            // bound on the gradients' norm; 0: none
+  std::string schedule = "wsd";
   int64_t warmup = 100;  // steps
-  double decay = 0.5;    // wsd: the share of the run in which the rate falls to zero
+  double decay = 0.6;    // wsd: the share of the run in which the rate falls to zero
   double min_lr = 0.0;   // cosine and linear end at this share of lr
   int64_t seed = 0;
   std::string precision = "float32";
@@ -67,6 +69,10 @@ TrainConfig preset(const std::string& name);
 std::string to_json(TrainConfig config);
 TrainConfig from_json(std::string_view json, std::string_view where);
 
+// The JSON object `options` with the values of `changes` on top. What is no object is given back as it is, for
+// validate.
+std::string merge_model_options(const std::string& options, const std::string& changes);
+
 // Throws weft::Error for a value that makes no sense, naming the option as it is spelled on the command line.
 void validate(const TrainConfig& config);
 
@@ -80,6 +86,9 @@ struct Plan {
   int64_t decay_from = 0;
 };
 Plan initial_plan(const TrainConfig& config);
+
+// wsd: the share of the full rate that a step has, 1 before the decay.
+double plan_left(const Plan& plan, int64_t step);
 
 // Learning rate of a step counted from 0.
 double learning_rate(const TrainConfig& config, const Plan& plan, int64_t step);

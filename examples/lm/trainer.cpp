@@ -6,8 +6,10 @@
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/loss.h>
+#include <weft/ops/matmul.h>
 #include <weft/tensor/parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -120,6 +122,7 @@ void Trainer::start_or_resume(bool resume) {
 // Mean cross entropy (nats) of the last bytes of `count` windows given those before.
 Tensor Trainer::loss(const data::Bytes& rows, int64_t count) const {
   const Tensor tokens = as_tokens(rows, count, device_);  // [b, n + 1]
+  const Autocast scope(bfloat16, config_.precision == "bfloat16");
   const Tensor logits = model_->forward(tokens.slice(1, 0, -1));
   return cross_entropy(logits.flatten(0, 1), tokens.slice(1, 1).reshape({-1}));
 }
@@ -145,6 +148,7 @@ double Trainer::train_step() {
 
 bool Trainer::train(const std::atomic<bool>& stop) {
   started_ = Clock::now();
+  planned_at_ = elapsed(), planned_step_ = state_.step;
   while (!done() && !stop) {
     fix_plan();
     const auto begin = Clock::now();
@@ -238,9 +242,21 @@ std::string Trainer::sample(int64_t length) const {
   model_->eval();
   // A generator of its own: samples must not change what the run draws.
   Generator generator(static_cast<uint64_t>(config_.seed) + static_cast<uint64_t>(state_.step));
-  std::string text;
-  generate(*model_, {}, length, config_.seq_len, {}, generator, [&](uint8_t byte) { text += static_cast<char>(byte); });
+  const data::Bytes prompt = held_out_line();
+  std::string text(prompt.begin(), prompt.end());
+  generate(*model_, prompt, length, config_.seq_len, {}, generator,
+           [&](uint8_t byte) { text += static_cast<char>(byte); });
   return text;
+}
+
+// A line from the middle of the held-out text, with its newline: what samples go on from.
+data::Bytes Trainer::held_out_line() const {
+  const data::Range block = corpus_.split.valid[corpus_.split.valid.size() / 2];
+  const auto end = corpus_.bytes.begin() + block.end;
+  auto first = std::find(corpus_.bytes.begin() + block.begin, end, '\n');
+  while (first != end && *first == '\n') ++first;
+  const auto last = std::find(first, first + std::min<int64_t>(120, end - first), '\n');
+  return data::Bytes(first, last == end ? last : last + 1);
 }
 
 void Trainer::write_sample() const {
@@ -250,16 +266,21 @@ void Trainer::write_sample() const {
   write_file_atomically(run_ / "samples" / name, sample(config_.sample_length));
 }
 
-// A run with a time limit learns from its pace how many steps it will have, in time to lower the learning rate by its
-// end.
+// A run with a time limit learns from its pace how many steps it will have, in time to lower the learning rate to zero
+// by its end, and looks again every twentieth of the time. The rate itself never jumps: it falls along a new line from
+// where it is.
 void Trainer::fix_plan() {
-  const double limit = config_.time_limit * 60;
-  if (config_.schedule != "wsd" || limit == 0 || state_.plan_fixed || state_.step < 10) return;
-  if (elapsed() < limit * (1 - config_.decay)) return;
-  const auto left = static_cast<int64_t>((limit - elapsed()) / (elapsed() / static_cast<double>(state_.step)));
-  state_.plan_fixed = true;
-  if (state_.plan.total == 0 || state_.step + left < state_.plan.total) state_.plan = {state_.step + left, state_.step};
-  progress_.set_total(state_.plan.total);
+  const double limit = config_.time_limit * 60, now = elapsed();
+  if (config_.schedule != "wsd" || limit == 0 || state_.step < planned_step_ + 10 || now < planned_at_ + limit / 20)
+    return;
+  const double pace = (now - planned_at_) / static_cast<double>(state_.step - planned_step_);
+  planned_at_ = now, planned_step_ = state_.step;
+  if (now < limit * (1 - config_.decay)) return;
+  int64_t total = state_.step + static_cast<int64_t>((limit - now) / pace);
+  if (config_.steps > 0) total = std::min(total, config_.steps);
+  const double left = plan_left(state_.plan, state_.step);
+  state_.plan = {total, total + 1 - std::llround(static_cast<double>(total - state_.step) / left)};
+  progress_.set_total(total);
   save();  // from here on the run is the same however often it is killed
 }
 

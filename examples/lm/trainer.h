@@ -37,7 +37,7 @@ class Trainer {
   double finish();
   // Bits per byte on the held-out text; at most `windows` sequences of it.
   double validate(int64_t windows) const;
-  // Text of the model's own, `length` bytes.
+  // A held-out line and how the model goes on from it, `length` bytes.
   std::string sample(int64_t length) const;
 
   const Corpus& corpus() const { return corpus_; }
@@ -57,6 +57,7 @@ class Trainer {
   void report(double step_seconds);
   double validate_and_record(int64_t windows);
   void write_sample() const;
+  data::Bytes held_out_line() const;
   void fix_plan();
   void save();
   bool done() const;
@@ -79,6 +80,8 @@ class Trainer {
   double seconds_before_ = 0;  // spent by earlier processes
   double step_seconds_ = 0;    // of one step, smoothed
   double grad_norm_ = 0;
+  double planned_at_ = 0;  // seconds and steps of the run when the plan was last looked at
+  int64_t planned_step_ = 0;
 };
 
 }  // namespace weft::lm

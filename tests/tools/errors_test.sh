@@ -36,6 +36,7 @@ expect 1 "--seq-len must be at least 1, not 0" "$train_lm" "${out[@]}" --data "$
 expect 1 "--model is one of flash, not rnn" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model rnn
 expect 1 "wdith" "$train_lm" "${out[@]}" --data "$work/text" --model-options '{"wdith": 16}'
 expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16'
+expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16' --depth 2
 expect 1 "tpu" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --device tpu
 expect 1 "--resume needs --out" "$train_lm" --resume
 expect 1 "there is no config.json" "$train_lm" --out "$work/none" --resume

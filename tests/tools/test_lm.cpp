@@ -64,8 +64,14 @@ TEST_CASE("options that make no sense are named as the command line spells them"
   CHECK(with([](auto& c) { c.optimizer = "sgd"; }) == "--optimizer is one of adam, adamw, not sgd");
   CHECK(with([](auto& c) { c.model_options = "dim=3"; }) == "--model-options must be a JSON object, not dim=3");
   CHECK(with([](auto& c) { c.steps = 0; }) == "--steps 0 means until the time limit: give --time-limit");
-  CHECK(with([](auto& c) { c.steps = 0, c.time_limit = 1; }) ==
+  CHECK(with([](auto& c) { c.steps = 0, c.time_limit = 1, c.schedule = "cosine"; }) ==
         "--schedule cosine has to know the length of the run: give --steps, or use wsd");
+}
+
+TEST_CASE("changes to the model's options leave the others") {
+  CHECK(merge_model_options(R"({"dim": 8, "depth": 2})", R"({"depth": 3})") == R"({"dim":8,"depth":3})");
+  CHECK(merge_model_options(R"({"dim": 8})", "dim=3") == "dim=3");
+  CHECK(merge_model_options("dim=3", R"({"dim": 8})") == "dim=3");
 }
 
 TEST_CASE("a resumed run may change its length but not what it is") {
