@@ -219,7 +219,9 @@ MODELS = [
     model("scalenorm_no_shift", norm_type="scalenorm", shift_tokens=False, causal=True),
     model("dropout_0", attn_dropout=0.0, expansion_factor=1.5),
     model("rotary_on_32", query_key_dim=36, causal=True, laplace_attn_fn=True),
-    model("depth_3", n=33, batch=1, depth=3, causal=True, expansion_factor=1.0, laplace_attn_fn=True),
+    model(
+        "depth_3", n=33, depth=3, causal=True, dim=16, expansion_factor=1.0, laplace_attn_fn=True, norm_type="layernorm"
+    ),
     model("length_1", n=1, batch=3, causal=True),
     model("masked_row", n=11, batch=3, mask=lengths(11, 11, 0, 4), laplace_attn_fn=True),
 ]
