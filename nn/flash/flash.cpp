@@ -15,12 +15,7 @@ namespace weft::flash {
 namespace {
 
 int64_t hidden_dim(const FLASHConfig& c) {
-  check(c.dim > 0 && c.query_key_dim > 0, "FLASH: dim and query_key_dim must be positive, got ", c.dim, " and ",
-        c.query_key_dim);
-  check(c.group_size > 0, "FLASH: group_size must be positive, got ", c.group_size);
-  const auto hidden = static_cast<int64_t>(c.expansion_factor * static_cast<double>(c.dim));
-  check(hidden > 0, "FLASH: expansion_factor ", c.expansion_factor, " leaves no hidden features");
-  return hidden;
+  return hidden_features("FLASH", c.dim, c.query_key_dim, c.expansion_factor);
 }
 
 // Places from ... to - 1 of t [b, n, ...] in groups: [b, groups, size, ...], a view.
@@ -49,6 +44,7 @@ FLASH::FLASH(const FLASHConfig& c)
       to_qk_(std::make_shared<Linear>(c.dim, c.query_key_dim), std::make_shared<SiLU>()),
       qk_offset_scale_({.dim = c.query_key_dim, .heads = 4}),
       to_out_(hidden_dim(c), c.dim) {
+  check(c.group_size > 0, "FLASH: group_size must be positive, got ", c.group_size);
   register_module("attn_fn", make_attention_fn(c.laplace_attn_fn));
   if (c.rotary_pos_emb) register_module("rotary_pos_emb", c.rotary_pos_emb);
   register_module("rel_pos_bias", rel_pos_bias_);

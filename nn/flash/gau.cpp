@@ -12,13 +12,7 @@
 namespace weft::flash {
 namespace {
 
-int64_t hidden_dim(const GAUConfig& c) {
-  check(c.dim > 0 && c.query_key_dim > 0, "GAU: dim and query_key_dim must be positive, got ", c.dim, " and ",
-        c.query_key_dim);
-  const auto hidden = static_cast<int64_t>(c.expansion_factor * static_cast<double>(c.dim));
-  check(hidden > 0, "GAU: expansion_factor ", c.expansion_factor, " leaves no hidden features");
-  return hidden;
-}
+int64_t hidden_dim(const GAUConfig& c) { return hidden_features("GAU", c.dim, c.query_key_dim, c.expansion_factor); }
 
 }  // namespace
 

@@ -234,6 +234,10 @@ TEST_CASE("flash: configs go through JSON") {
 
 TEST_CASE("flash: wrong uses are errors that say what was wrong") {
   CHECK(error_of([] { GAU gau({}); }) == "GAU: dim and query_key_dim must be positive, got 0 and 128");
+  CHECK(error_of([] { GAU gau({.dim = 4, .expansion_factor = 0.1}); }) ==
+        "GAU: expansion_factor 0.1 gives 0.4 hidden features");
+  CHECK(error_of([] { FLASH flash({.dim = 4, .expansion_factor = 1e300}); }) ==
+        "FLASH: expansion_factor 1e+300 gives 4e+300 hidden features");
   CHECK(error_of([] { GAU gau({.dim = 4, .norm_klass = "BatchNorm"}); }) ==
         "norm_klass must be LayerNorm, ScaleNorm, RMSNorm or Identity, got BatchNorm");
   CHECK(error_of([] { GAU gau({.dim = 4, .dropout = 2}); }) == "Dropout: p must be in [0, 1], got 2");
