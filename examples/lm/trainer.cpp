@@ -18,6 +18,7 @@ namespace weft::lm {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr const char* kRemedy = ": try a lower --lr or --clip; the checkpoints before it are sound";
 constexpr double kBitsPerNat = 1 / std::numbers::ln2;
 
 // Matrices are decayed; gains, biases and the [buckets, 1] table of position biases are not.
@@ -138,9 +139,11 @@ double Trainer::train_step() {
     total += part.item();
   }
   const double mean = total / static_cast<double>(config_.accumulate);
-  check(std::isfinite(mean), "the loss of step ", state_.step + 1,
-        " is not finite: lower --lr or --clip; the run goes on from its last checkpoint with --resume");
-  if (config_.clip > 0) grad_norm_ = clip_grad_norm_(parameters_, config_.clip).item();
+  check(std::isfinite(mean), "the loss of step ", state_.step + 1, " is not finite", kRemedy);
+  const double bound = config_.clip > 0 ? config_.clip : std::numeric_limits<double>::infinity();
+  grad_norm_ = clip_grad_norm_(parameters_, bound).item();
+  // Before the weights are touched, so that no checkpoint holds a NaN.
+  check(std::isfinite(grad_norm_), "the gradient of step ", state_.step + 1, " is not finite", kRemedy);
   optimizer_->set_lr_scale(learning_rate(config_, state_.plan, state_.step) / config_.lr);
   optimizer_->step();
   return mean;
