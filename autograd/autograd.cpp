@@ -2,6 +2,7 @@
 #include <weft/autograd/node.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/matmul.h>
 #include <weft/ops/random.h>
 #include <weft/ops/reduce.h>
 
@@ -65,6 +66,7 @@ std::shared_ptr<Node> gradient_node(const Tensor& x) {
     out.dtype = x.dtype();
     out.device = x.device();
     out.meta = meta;
+    out.hooks = meta->hooks;
     node->outputs.push_back(std::move(out));
     std::shared_ptr<Node> none;
     // Two threads may use a shared parameter at once: the first node stays.
@@ -143,8 +145,9 @@ void detail::record(const char* name, Tensors& outputs, const Tensors& inputs, B
       if (y.is_floating()) {
         // A result that is a handle to something the caller keeps (x.contiguous() of a contiguous x) must not be
         // changed under its feet: the recorded output is a tensor of its own.
-        auto impl =
-            y.impl_ptr().use_count() > 2 || y.impl().autograd ? std::make_shared<TensorImpl>(y.impl()) : y.impl_ptr();
+        const bool is_input = std::any_of(inputs.begin(), inputs.end(), [&](const Tensor& x) { return x.same_as(y); });
+        const bool shared = is_input || y.impl_ptr().use_count() > 2 || y.impl().autograd;
+        auto impl = shared ? std::make_shared<TensorImpl>(y.impl()) : y.impl_ptr();
         impl->autograd = std::make_shared<AutogradMeta>();
         impl->autograd->requires_grad = true;
         impl->autograd->node = node;
@@ -183,10 +186,14 @@ void check_version(const std::weak_ptr<Storage>& storage, uint32_t version, cons
   }
 }
 
+class Sweep;
+thread_local Sweep* t_sweep = nullptr;  // the innermost that runs on this thread
+
 class Sweep {
  public:
-  Sweep(const Tensors& outputs, const Tensors& grad_outputs, bool retain, bool create)
-      : retain_(retain || create), create_(create) {
+  /// since: operations recorded before this id are not to be reached (a checkpointed function's own sweep).
+  Sweep(const Tensors& outputs, const Tensors& grad_outputs, bool retain, bool create, uint64_t since = 0)
+      : retain_(retain || create), create_(create), since_(since) {
     check(grad_outputs.empty() || grad_outputs.size() == outputs.size(), "backward: ", outputs.size(), " outputs but ",
           grad_outputs.size(), " gradients");
     for (size_t i = 0; i < outputs.size(); ++i) {
@@ -199,14 +206,23 @@ class Sweep {
   void capture(const Tensor& x) {
     auto node = gradient_node(x);
     check(node != nullptr, "grad: an input of shape ", x.shape(), " does not require a gradient");
-    captured_.push_back({node, x.impl().autograd->index, Tensor()});
-    wanted_.insert(node.get());
-    capturing_ = true;
+    capture(node, x.impl().autograd->index);
   }
+  void capture(const std::shared_ptr<Node>& node, int index) {
+    captured_.push_back({node, index, Tensor()});
+    wanted_.insert(node.get());
+  }
+  /// From here on gradients are handed over, and none is added to .grad(), even where nothing was captured.
+  void hand_over() { capturing_ = true; }
 
   void run() {
     if (capturing_) mark_needed();
     GradMode mode(create_);
+    struct Current {
+      Sweep* before = t_sweep;
+      ~Current() { t_sweep = before; }
+    } current;
+    t_sweep = this;
     for (auto& node : order_) {
       auto it = grads_.find(node.get());
       if (it != grads_.end()) {
@@ -221,6 +237,36 @@ class Sweep {
   Tensors captured() const {
     Tensors out;
     for (const auto& c : captured_) out.push_back(c.grad);
+    return out;
+  }
+
+  /// The sweep of a checkpointed function that ran again, inside this one: y, its result, gets dy. Returns the
+  /// gradients of x. What f uses besides x gets its gradients as this sweep gives them: in .grad(), or handed over.
+  Tensors run_inner(const Tensor& y, const Tensor& dy, const Tensors& x, uint64_t since) {
+    Sweep inner({y}, {dy}, false, false, since);
+    if (!capturing_) {
+      inner.run();
+      Tensors out;
+      for (const Tensor& t : x) out.push_back(t.defined() ? t.grad() : Tensor());
+      return out;
+    }
+    std::vector<Capture*> leaves;
+    Tensors out(x.size());
+    for (const Tensor& t : x) {
+      if (t.defined() && t.requires_grad()) inner.capture(t);
+    }
+    for (auto& c : captured_) {
+      if (c.node->id == 0) leaves.push_back(&c), inner.capture(c.node, c.index);
+    }
+    inner.hand_over();
+    inner.run();
+    size_t k = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (x[i].defined() && x[i].requires_grad()) out[i] = inner.captured_[k++].grad;
+    }
+    for (Capture* c : leaves) {
+      if (const Tensor& g = inner.captured_[k++].grad; g.defined()) add_in(c->grad, g);
+    }
     return out;
   }
 
@@ -259,6 +305,8 @@ class Sweep {
       if (!seen.insert(node.get()).second) continue;
       check(!node->done, node->name,
             ": backward has been here before and freed what it needs; pass retain_graph the first time");
+      check(node->id == 0 || node->id >= since_, "checkpoint: the function uses the result of ", node->name,
+            " from outside; pass it as an input");
       for (const Edge& e : node->edges) {
         if (e.node && !seen.count(e.node.get())) stack.push_back(e.node);
       }
@@ -272,7 +320,7 @@ class Sweep {
   void mark_needed() {
     for (auto it = order_.rbegin(); it != order_.rend(); ++it) {  // inputs before the operations that use them
       Node* n = it->get();
-      bool needed = wanted_.count(n) > 0;
+      bool needed = n->anchor || wanted_.count(n) > 0;
       for (const Edge& e : n->edges) needed = needed || (e.node && needed_.count(e.node.get()));
       if (needed) needed_.insert(n);
     }
@@ -287,7 +335,8 @@ class Sweep {
   void visit(const std::shared_ptr<Node>& node, Tensors& dy) {
     apply_hooks(*node, dy);
     for (auto& c : captured_) {
-      if (c.node == node) c.grad = dy[static_cast<size_t>(c.index)];
+      if (c.node != node) continue;
+      if (const Tensor& g = dy[static_cast<size_t>(c.index)]; g.defined()) add_in(c.grad, g);
     }
     if (node->id == 0) return finish_leaf(*node, dy[0]);
     if (capturing_ && !std::any_of(node->edges.begin(), node->edges.end(),
@@ -301,7 +350,9 @@ class Sweep {
       if (capturing_ && !needed_.count(edge.node.get())) continue;
       if (t_anomaly)
         check(!has_nan(dx[i]), node->name, ": made a NaN in its backward pass, in the gradient of input ", i);
-      deliver(edge, fit(dx[i], edge, node->name));
+      // A closure may hand out a tensor it captured: outside of a recorded sweep its history must not come along.
+      const Tensor& g = dx[i];
+      deliver(edge, fit(!create_ && g.requires_grad() ? g.detach() : g, edge, node->name));
     }
     if (!retain_) {
       node->backward = nullptr;
@@ -327,20 +378,39 @@ class Sweep {
                                                         : Tensor(out.saved));
       }
     }
-    Tensors dx = node->backward(dy, y);
+    Tensors dx = run_closure(*node, dy, y);
     check(dx.size() == node->edges.size(), node->name, ": backward returned ", dx.size(), " gradients for ",
           node->edges.size(), " inputs");
     return dx;
   }
 
+  // A NaN made on the way is this operation's backward's, not that of the ops it is written in; a checkpointed function
+  // that runs again names its own.
+  static Tensors run_closure(const Node& node, const Tensors& dy, const Tensors& y) {
+    struct Restore {
+      bool before = t_anomaly;
+      ~Restore() { t_anomaly = before; }
+    } restore;
+    const auto& e = node.edges;
+    t_anomaly =
+        t_anomaly && std::any_of(e.begin(), e.end(), [](const Edge& edge) { return edge.node && edge.node->anchor; });
+    return node.backward(dy, y);
+  }
+
   void apply_hooks(Node& node, Tensors& dy) {
     for (size_t i = 0; i < node.outputs.size(); ++i) {
-      auto meta = node.outputs[i].meta.lock();
-      if (!meta || !dy[i].defined()) continue;
-      for (const auto& [id, hook] : Hooks(meta->hooks)) {
-        if (Tensor g = hook(dy[i]); g.defined()) dy[i] = g;
+      const auto& out = node.outputs[i];
+      if (!dy[i].defined()) continue;
+      if (out.hooks) {
+        for (const auto& [id, hook] : Hooks(*out.hooks).list) {  // a copy: a hook may remove itself
+          const Tensor g = hook(dy[i]);
+          if (!g.defined()) continue;
+          check(g.shape() == out.shape && g.dtype() == out.dtype, "hook of ", node.name, ": returned ", g.dtype(), " ",
+                g.shape(), " as the gradient of ", out.dtype, " ", out.shape);
+          dy[i] = g;
+        }
       }
-      if (meta->retain_grad && !capturing_) meta->grad = dy[i];
+      if (auto meta = out.meta.lock(); meta && meta->retain_grad && !capturing_) meta->grad = dy[i];
     }
   }
 
@@ -348,13 +418,15 @@ class Sweep {
     if (capturing_) return;
     if (auto impl = node.leaf.lock(); impl && impl->autograd) {
       Tensor& grad = impl->autograd->grad;
-      // A gradient that nobody else holds may be the tensor itself; a view, or one shared with another result, may not.
-      const bool own = g.is_contiguous() && g.impl().storage.use_count() == 1;
+      // A gradient that nobody else holds may be the tensor itself; a view, or one shared with another result, may not:
+      // clipping and scaling write into gradients in place.
+      const bool own = g.is_contiguous() && g.impl_ptr().use_count() == 1 && g.impl().storage.use_count() == 1;
       grad = grad.defined() ? add(grad, g) : create_ || own ? g : g.clone();
     }
   }
 
   const bool retain_, create_;
+  const uint64_t since_;
   bool capturing_ = false;
   std::vector<std::shared_ptr<Node>> roots_, order_;
   std::unordered_map<Node*, Tensors> grads_;
@@ -371,6 +443,7 @@ void backward(const Tensors& outputs, const Tensors& grad_outputs, bool retain_g
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& grad_outputs, GradOptions options) {
   Sweep sweep(outputs, grad_outputs, options.retain_graph, options.create_graph);
   for (const Tensor& x : inputs) sweep.capture(x);
+  sweep.hand_over();
   sweep.run();
   Tensors out = sweep.captured();
   for (size_t i = 0; i < out.size(); ++i) {
@@ -382,8 +455,28 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& grad_
 
 // --- checkpointing ---------------------------------------------------------------------------------------------------
 
+namespace {
+
+// Sets this thread's default generator to a state for a scope.
+class GeneratorAt {
+ public:
+  explicit GeneratorAt(Generator::State state) : before_(default_generator().state()) {
+    default_generator().set_state(state);
+  }
+  ~GeneratorAt() { default_generator().set_state(before_); }
+  GeneratorAt(const GeneratorAt&) = delete;
+  GeneratorAt& operator=(const GeneratorAt&) = delete;
+
+ private:
+  Generator::State before_;
+};
+
+}  // namespace
+
 Tensor checkpoint(const std::function<Tensor(const Tensors&)>& f, const Tensors& inputs) {
   const auto generator_state = default_generator().state();
+  const bool autocast = Autocast::active();
+  const DType autocast_dtype = Autocast::dtype();
   Tensor out;
   {
     NoGrad guard;
@@ -391,29 +484,32 @@ Tensor checkpoint(const std::function<Tensor(const Tensors&)>& f, const Tensors&
   }
   if (!grad_enabled()) return out;
   // Parameters inside f are not among the inputs, so the result is recorded even where no input needs a gradient: an
-  // anchor stands for them, and the repeated run's own sweep leaves their gradients in .grad().
+  // anchor stands for them.
   Tensor anchor = zeros({}, {.requires_grad = true});
+  gradient_node(anchor)->anchor = true;
   Tensors recorded = inputs;
   recorded.push_back(anchor);
-  return record("checkpoint", out.detach(), recorded, [f, inputs, generator_state](const Tensor& dy) -> Grads {
+  return record("checkpoint", out.detach(), recorded, [=](const Tensor& dy) -> Grads {
     check(!grad_enabled(), "checkpoint: has no second derivative; call without create_graph");
-    EnableGrad guard;
     Tensors fresh;
     for (const Tensor& x : inputs) {
       fresh.push_back(!x.defined() ? x : x.detach());
       if (x.defined() && x.requires_grad()) fresh.back().requires_grad_();
     }
-    const auto now = default_generator().state();
-    default_generator().set_state(generator_state);
-    Tensor y = f(fresh);
-    default_generator().set_state(now);
-    Grads out(inputs.size() + 1);
-    if (!y.requires_grad()) return out;
-    backward({y}, {dy});
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      if (fresh[i].defined() && fresh[i].requires_grad()) out[i] = fresh[i].grad();
+    const uint64_t since = g_next_id.load(std::memory_order_relaxed);
+    Tensor y;
+    {
+      EnableGrad guard;
+      GeneratorAt repeat(generator_state);
+      Autocast scope(autocast ? autocast_dtype : bfloat16, autocast);
+      y = f(fresh);
     }
-    return out;
+    check(y.shape() == dy.shape(), "checkpoint: the function gave ", dy.shape(), " first and ", y.shape(),
+          " when run again");
+    Grads g(inputs.size());
+    if (y.requires_grad()) g = t_sweep->run_inner(y, dy, fresh, since);
+    g.emplace_back();  // of the anchor
+    return g;
   });
 }
 
@@ -489,7 +585,8 @@ Tensor& Tensor::requires_grad_(bool on) {
 
 std::shared_ptr<Node> Tensor::grad_fn() const {
   const auto& meta = impl().autograd;
-  return meta && meta->node && meta->node->id != 0 ? meta->node : nullptr;
+  auto node = meta ? std::atomic_load(&meta->node) : nullptr;  // another thread may be making a shared leaf's node
+  return node && node->id != 0 ? node : nullptr;
 }
 
 Tensor Tensor::grad() const { return impl().autograd ? impl().autograd->grad : Tensor(); }
@@ -511,12 +608,15 @@ Tensor Tensor::detach() const {
 int Tensor::register_hook(std::function<Tensor(const Tensor&)> hook) const {
   check(requires_grad(), "register_hook: the tensor does not require a gradient");
   auto& meta = meta_of(*this);
-  meta.hooks.emplace_back(meta.next_hook, std::move(hook));
-  return meta.next_hook++;
+  if (!meta.hooks) meta.hooks = std::make_shared<Hooks>();
+  if (meta.node) meta.node->outputs[static_cast<size_t>(meta.index)].hooks = meta.hooks;
+  meta.hooks->list.emplace_back(meta.hooks->next_id, std::move(hook));
+  return meta.hooks->next_id++;
 }
 
 void Tensor::remove_hook(int id) const {
-  if (impl().autograd) std::erase_if(impl().autograd->hooks, [id](const auto& h) { return h.first == id; });
+  const auto& meta = impl().autograd;
+  if (meta && meta->hooks) std::erase_if(meta->hooks->list, [id](const auto& h) { return h.first == id; });
 }
 
 void Tensor::backward(const Tensor& grad, bool retain_graph, bool create_graph) const {

@@ -111,9 +111,10 @@ struct GradOptions {
 /// d(sum of outputs·grad_outputs) / d(inputs), leaving every .grad() alone. Inputs may be leaves or not.
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& grad_outputs = {}, GradOptions options = {});
 
-/// Runs f(inputs) without keeping its intermediate results; the backward sweep runs it again (with the generator set
-/// back, so that dropout repeats). Parameters that f uses get their gradients too. Source: Chen et al.,
-/// arXiv:1604.06174.
+/// Runs f(inputs) without keeping its intermediate results; the backward sweep runs it again (with the thread's default
+/// generator and Autocast as they were, so that dropout repeats). Parameters that f uses get their gradients too, from
+/// backward() and from grad(); the result of an operation must come as an input, not from outside. Once differentiable.
+/// Source: Chen et al., arXiv:1604.06174.
 Tensor checkpoint(const std::function<Tensor(const Tensors&)>& f, const Tensors& inputs);
 
 /// The graph behind outputs in Graphviz's language: one box an operation, one ellipse a leaf.

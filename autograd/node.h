@@ -17,7 +17,12 @@ struct Edge {
   uint32_t version = 0;
 };
 
-using Hooks = std::vector<std::pair<int, std::function<Tensor(const Tensor&)>>>;
+/// Hooks of one tensor, shared by it and by the node that it is a result of: they run also when the tensor itself is
+/// gone.
+struct Hooks {
+  std::vector<std::pair<int, std::function<Tensor(const Tensor&)>>> list;
+  int next_id = 0;
+};
 
 /// One recorded operation. Ids grow with time and an operation is recorded after its inputs, so walking nodes by
 /// falling id is a topological order.
@@ -32,13 +37,15 @@ struct Node {
     std::weak_ptr<Storage> storage;
     uint32_t version = 0;
     std::shared_ptr<TensorImpl> saved;  // only for backwards that take their own outputs
-    std::weak_ptr<AutogradMeta> meta;   // of the tensor, for hooks and retained gradients
+    std::weak_ptr<AutogradMeta> meta;   // of the tensor, for its retained gradient
+    std::shared_ptr<Hooks> hooks;       // none until one is registered
   };
   std::vector<Output> outputs;
   /// dy: one per output (zeros where nothing arrived); y: the outputs where asked for; returns one per input.
   std::function<Tensors(const Tensors& dy, const Tensors& y)> backward;
   bool wants_outputs = false;
   bool done = false;               // swept without retain_graph: its closure is gone
+  bool anchor = false;             // stands for what a checkpointed function uses besides its inputs
   std::weak_ptr<TensorImpl> leaf;  // set for the node that stands for a leaf: where its gradient goes
 
   Node() = default;
@@ -53,8 +60,7 @@ struct AutogradMeta {
   Tensor grad;
   std::shared_ptr<Node> node;  // made by this operation, or (for a leaf) standing for it
   int index = 0;
-  Hooks hooks;
-  int next_hook = 0;
+  std::shared_ptr<Hooks> hooks;
 };
 
 /// The node whose output x is, made on demand for a leaf; none where x needs no gradient.

@@ -74,6 +74,8 @@ Autocast::Autocast(DType dtype, bool enabled) : before_(t_autocast), enabled_bef
   t_autocast = dtype, t_autocast_on = enabled;
 }
 Autocast::~Autocast() { t_autocast = before_, t_autocast_on = enabled_before_; }
+bool Autocast::active() { return t_autocast_on; }
+DType Autocast::dtype() { return t_autocast; }
 Tensor Autocast::apply(const Tensor& x) {
   return t_autocast_on && x.defined() && x.dtype() == float32 ? x.to(t_autocast) : x;
 }

@@ -25,6 +25,8 @@ class Autocast {
   Autocast& operator=(const Autocast&) = delete;
   /// x in the scope's dtype, if there is a scope and x is float32; else x.
   static Tensor apply(const Tensor& x);
+  static bool active();  ///< whether a scope is on, on this thread
+  static DType dtype();  ///< the dtype of the innermost scope
 
  private:
   DType before_;

@@ -1,0 +1,62 @@
+// Ten wrong uses, each with its exact message; and running out of memory, after which the program goes on.
+#include <doctest/doctest.h>
+#include <weft/weft.h>
+
+using namespace weft;
+
+TEST_CASE("errors: ten wrong uses of the API say what is wrong") {
+  const Tensor x = zeros({2, 3}), w = zeros({4, 5});
+  SUBCASE("shapes that do not multiply") {
+    CHECK_THROWS_WITH(matmul(x, w), "matmul: inner sizes differ: [2, 3] × [4, 5]");
+  }
+  SUBCASE("shapes that do not broadcast") {
+    CHECK_THROWS_WITH(x + w, "add: shapes do not broadcast: [2, 3] and [4, 5]");
+  }
+  SUBCASE("backward of something that is no scalar") {
+    const Tensor v = zeros({2, 3}, {.requires_grad = true});
+    CHECK_THROWS_WITH((v * 2.0).backward(),
+                      "backward: a gradient can be left out only for a scalar; the output has shape [2, 3]");
+  }
+  SUBCASE("backward of what depends on no variable") {
+    CHECK_THROWS_WITH(x.sum().backward(),
+                      "backward: the output of shape [] does not require a gradient: no input of it does");
+  }
+  SUBCASE("an integer variable") {
+    CHECK_THROWS_WITH(arange(3).requires_grad_(),
+                      "requires_grad_: only floating tensors have gradients, this one is int64");
+  }
+  SUBCASE("a dimension out of range") { CHECK_THROWS_WITH(sum(x, 2), "sum: dim 2 is out of range for 2 dimensions"); }
+  SUBCASE("a reshape that loses elements") {
+    CHECK_THROWS_WITH(x.reshape({4, 2}), "reshape: cannot make [4, 2] from [2, 3]");
+  }
+  SUBCASE("the wrong element type for memory") {
+    CHECK_THROWS_WITH(x.data<double>(), "data: the tensor is float32, asked for float64");
+  }
+  SUBCASE("item() of many") { CHECK_THROWS_WITH(x.item(), "item: expected one element, got shape [2, 3]"); }
+  SUBCASE("a tensor that is none") {
+    CHECK_THROWS_WITH(Tensor().shape(), "undefined tensor: expected a tensor, got none");
+  }
+  SUBCASE("a mask that is not boolean") {
+    CHECK_THROWS_WITH(where(x, x, x), "where: the condition must be bool, got float32");
+  }
+  SUBCASE("an unknown device") {
+    CHECK_THROWS_WITH(device_from_name("gpu"), "unknown device 'gpu': expected cpu, cuda or cuda:N");
+  }
+}
+
+TEST_CASE("errors: out of memory is an exception, and the program goes on") {
+  const size_t limit = memory_stats().in_use + (size_t{64} << 20);
+  set_memory_limit(limit);
+  {
+    const Tensor fits = zeros({1 << 20});
+    CHECK_THROWS_AS(zeros({1 << 30}), OutOfMemory);
+    CHECK_THROWS_AS(zeros({1 << 14, 1 << 14}) + 1.0, OutOfMemory);
+    CHECK((fits + 1.0).sum().item() == 1 << 20);
+  }
+  set_memory_limit(0);
+  CHECK_THROWS_AS(empty({int64_t{1} << 52}), OutOfMemory);  // more than any machine's address space
+  CHECK_THROWS_WITH(empty({int64_t{1} << 40, int64_t{1} << 40}),
+                    "shape: [1099511627776, 1099511627776] has too many elements");
+  CHECK_THROWS_WITH(empty({int64_t{1} << 60}), "empty: shape [1152921504606846976] has too many elements");
+  CHECK((ones({4}) * 2.0).sum().item() == 8);
+}
