@@ -50,12 +50,15 @@ std::string bar_text(double fraction, int width) {
 Progress::Progress(std::FILE* stream, int64_t total_steps)
     : stream_(stream), total_steps_(total_steps), terminal_(::isatty(::fileno(stream)) == 1) {}
 
-Progress::~Progress() {
+Progress::~Progress() { finish(); }
+
+void Progress::finish() {
   if (terminal_ && drawn_) std::fputs("\n", stream_);
+  drawn_ = false;
 }
 
-void Progress::update(int64_t step, double bits_per_byte, double tokens_per_second, double seconds_left,
-                      bool plain_line) {
+void Progress::update(int64_t step, double fraction, double bits_per_byte, double tokens_per_second,
+                      double seconds_left, bool plain_line) {
   std::string left = "step " + std::to_string(step);
   if (total_steps_ > 0) left.append("/").append(std::to_string(total_steps_));
   char numbers[96];
@@ -67,13 +70,11 @@ void Progress::update(int64_t step, double bits_per_byte, double tokens_per_seco
     return;
   }
   const auto now = std::chrono::steady_clock::now();
-  if (drawn_ && step != total_steps_ && now - last_draw_ < std::chrono::milliseconds(80)) return;
+  if (drawn_ && fraction < 1 && now - last_draw_ < std::chrono::milliseconds(80)) return;
   last_draw_ = now;
   last_line_ = left;
   const int room = columns_of(stream_) - static_cast<int>(left.size() + right.size()) - 4;
-  if (total_steps_ > 0 && room >= 8)
-    last_line_ +=
-        " ▕" + bar_text(static_cast<double>(step) / static_cast<double>(total_steps_), std::min(room, 40)) + "▏";
+  if (fraction >= 0 && room >= 8) last_line_ += " ▕" + bar_text(fraction, std::min(room, 40)) + "▏";
   last_line_ += right;
   clear();
   std::fputs(last_line_.c_str(), stream_);

@@ -18,10 +18,14 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void set_total(int64_t total_steps) { total_steps_ = total_steps; }
-  // `seconds_left` below 0 means unknown. `plain_line` asks for a line where there is no terminal.
-  void update(int64_t step, double bits_per_byte, double tokens_per_second, double seconds_left, bool plain_line);
+  // `fraction` of the run is done; it and `seconds_left` below 0 mean unknown. `plain_line` asks for a line where there
+  // is no terminal.
+  void update(int64_t step, double fraction, double bits_per_byte, double tokens_per_second, double seconds_left,
+              bool plain_line);
   // A full line of its own (a validation result, a note); the bar is drawn again below it.
   void message(std::string_view text);
+  // Leaves the bar as it is; what is written next stands below it.
+  void finish();
   bool on_terminal() const { return terminal_; }
 
  private:

@@ -163,6 +163,7 @@ bool Trainer::train(const std::atomic<bool>& stop) {
     if (config_.sample_every > 0 && state_.step % config_.sample_every == 0) write_sample();
     if (state_.step % config_.save_every == 0) save();
   }
+  progress_.finish();
   save();
   return !stop;
 }
@@ -173,7 +174,7 @@ void Trainer::report(double step_seconds) {
       static_cast<double>(config_.seq_len * config_.batch * config_.accumulate) / step_seconds_;
   const double bits = state_.loss_sum / static_cast<double>(state_.loss_count) * kBitsPerNat;
   const bool log = state_.step % config_.log_every == 0 || done();
-  progress_.update(state_.step, bits, tokens_per_second, seconds_left(),
+  progress_.update(state_.step, fraction_done(), bits, tokens_per_second, seconds_left(),
                    log && state_.step % (10 * config_.log_every) == 0);
   if (!log) return;
   const double lr = config_.lr * optimizer_->lr_scale();
@@ -303,6 +304,14 @@ double Trainer::elapsed() const {
 bool Trainer::done() const {
   if (state_.plan.total > 0 && state_.step >= state_.plan.total) return true;
   return config_.time_limit > 0 && elapsed() >= config_.time_limit * 60;
+}
+
+// By steps or by time, whichever is nearer to the end.
+double Trainer::fraction_done() const {
+  double fraction = -1;
+  if (state_.plan.total > 0) fraction = static_cast<double>(state_.step) / static_cast<double>(state_.plan.total);
+  if (config_.time_limit > 0) fraction = std::max(fraction, elapsed() / (config_.time_limit * 60));
+  return fraction;
 }
 
 double Trainer::seconds_left() const {

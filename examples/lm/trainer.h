@@ -62,6 +62,7 @@ class Trainer {
   void save();
   bool done() const;
   double elapsed() const;
+  double fraction_done() const;
   double seconds_left() const;
 
   TrainConfig config_;

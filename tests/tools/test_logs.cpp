@@ -145,8 +145,8 @@ TEST_CASE("progress: plain lines where there is no terminal") {
     std::FILE* file = std::fopen(path.c_str(), "w");
     Progress progress(file, 200);
     CHECK(!progress.on_terminal());
-    progress.update(1, 8.0, 1000, -1, false);
-    progress.update(10, 3.25, 15300, 65, true);
+    progress.update(1, 0.005, 8.0, 1000, -1, false);
+    progress.update(10, 0.05, 3.25, 15300, 65, true);
     progress.message("validation 3.300 bits per byte");
     std::fclose(file);
   }
