@@ -169,8 +169,9 @@ bool scatter_lanes(F put, const Lanes& l, const T* src, const int64_t* ids, T* o
   const int64_t share = std::clamp<int64_t>(loop.numel / num_threads(), 64, 512);
   const int64_t grain = std::max<int64_t>(across ? share : 1, kGrain / std::max<int64_t>(l.length, 1));
   const int64_t chunks = (loop.numel + grain - 1) / grain;
-  const int64_t parts =
-      chunks == 1 && l.length * loop.numel > 2 * kGrain ? std::min<int64_t>(num_threads(), l.size) : 1;
+  // Passing over what is another part's costs more than adding a number or two: worth it for rows only.
+  const bool divide = chunks == 1 && loop.numel >= 16 && l.length * loop.numel > 2 * kGrain;
+  const int64_t parts = divide ? std::min<int64_t>(num_threads(), l.size) : 1;
   std::atomic<bool> bad = false;
   parallel_for(chunks * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
