@@ -73,22 +73,24 @@ void add(SampleList& l, const Case& c, bool with_lse = false) {
   }
   Tensors inputs{values(c.q, 1), values(c.k, 2), values(c.v, 3)};
   if (!c.bias.empty()) inputs.push_back(values(c.bias, 4));
-  l.samples.push_back(
-      {.op = with_lse ? "attention_with_lse" : "scaled_dot_product_attention",
-       .variant = c.variant,
-       .inputs = inputs,
-       .call = [=](const Tensors& x) -> Tensors {
-         const AttentionOptions o{
-             .mask = mask, .bias = x.size() > 3 ? x[3] : Tensor(), .causal = c.causal, .scale = c.scale, .fn = c.fn};
-         if (!with_lse) return {scaled_dot_product_attention(x[0], x[1], x[2], o)};
-         const auto [out, lse] = attention_with_lse(x[0], x[1], x[2], o);
-         return {out, lse};
-       },
-       .reference = [=](const Tensors& x) -> Tensors {
-         Tensors y = naive(c, x, mask, x.size() > 3 ? x[3] : Tensor());
-         if (!with_lse) y.pop_back();
-         return y;
-       }});
+  l.samples.push_back({.op = with_lse ? "attention_with_lse" : "scaled_dot_product_attention",
+                       .variant = c.variant,
+                       .inputs = inputs,
+                       .call = [=](const Tensors& x) -> Tensors {
+                         const AttentionOptions o{.mask = mask.defined() ? mask.to(x[0].device()) : mask,
+                                                  .bias = x.size() > 3 ? x[3] : Tensor(),
+                                                  .causal = c.causal,
+                                                  .scale = c.scale,
+                                                  .fn = c.fn};
+                         if (!with_lse) return {scaled_dot_product_attention(x[0], x[1], x[2], o)};
+                         const auto [out, lse] = attention_with_lse(x[0], x[1], x[2], o);
+                         return {out, lse};
+                       },
+                       .reference = [=](const Tensors& x) -> Tensors {
+                         Tensors y = naive(c, x, mask, x.size() > 3 ? x[3] : Tensor());
+                         if (!with_lse) y.pop_back();
+                         return y;
+                       }});
 }
 
 }  // namespace
