@@ -78,7 +78,9 @@ void read_value(const NestedField& to, const Json& j, const std::string& owner, 
 
 void read(const Fields& fields, const Json& object, const std::string& owner) {
   check(object.is_object(), owner, ": expected a JSON object of options, got ", shown(object));
-  for (const auto& [key, value] : object.items()) {
+  for (const auto& item : object.items()) {
+    const std::string& key = item.key();
+    const Json& value = item.value();
     const auto field = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == key; });
     if (field == fields.end()) {
       std::string known;
