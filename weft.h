@@ -7,6 +7,7 @@
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
 #include <weft/nn/embedding.h>
+#include <weft/nn/flash.h>
 #include <weft/nn/init.h>
 #include <weft/nn/linear.h>
 #include <weft/nn/module.h>

@@ -41,15 +41,15 @@ Step model(int64_t batch, int64_t length, FLASHTransformerConfig config) {
 int main(int argc, char** argv) {
   add("gau/512/1x1024/step", [] {
     return layer(std::make_shared<GAU>(GAUConfig{
-                     .dim = 512, .query_key_dim = 128, .expansion_factor = 2, .causal = true, .laplace_attn_fn = true}),
+                     .dim = 512, .query_key_dim = 128, .causal = true, .expansion_factor = 2, .laplace_attn_fn = true}),
                  {1, 1024, 512});
   });
   add("flash/512/1x1111/step", [] {
     return layer(std::make_shared<FLASH>(FLASHConfig{.dim = 512,
                                                      .group_size = 256,
+                                                     .causal = true,
                                                      .query_key_dim = 128,
                                                      .expansion_factor = 2,
-                                                     .causal = true,
                                                      .laplace_attn_fn = true}),
                  {1, 1111, 512});
   });

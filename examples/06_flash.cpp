@@ -15,8 +15,8 @@ int main() {
   auto gau = GAU({
       .dim = 512,
       .query_key_dim = 128,     // query / key dimension
-      .expansion_factor = 2,    // hidden dimension = dim * expansion_factor
       .causal = true,           // autoregressive or not
+      .expansion_factor = 2,    // hidden dimension = dim * expansion_factor
       .laplace_attn_fn = true,  // more stable than relu squared as attention function
   });
   Tensor x = randn({1, 1024, 512});
@@ -26,9 +26,9 @@ int main() {
   auto flash = FLASH({
       .dim = 512,
       .group_size = 256,
+      .causal = true,
       .query_key_dim = 128,
       .expansion_factor = 2,
-      .causal = true,
       .laplace_attn_fn = true,
   });
   x = randn({1, 1111, 512});  // any length: it need not be a multiple of group_size
@@ -39,10 +39,10 @@ int main() {
       .num_tokens = 20000,
       .dim = 512,
       .depth = 12,
+      .causal = true,
       .group_size = 256,
       .query_key_dim = 128,
       .expansion_factor = 2,
-      .causal = true,
       .norm_type = "scalenorm",  // or "layernorm"
       .shift_tokens = true,      // half of the features come from the token before
   });

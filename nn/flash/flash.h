@@ -11,17 +11,18 @@
 
 namespace weft::flash {
 
+/// Fields stand in the order in which the document writes them.
 struct FLASHConfig {
   int64_t dim = 0;
   int64_t group_size = 256;
-  int64_t query_key_dim = 128;
-  double expansion_factor = 2;  ///< hidden features = int(expansion_factor · dim)
   bool causal = false;
+  int64_t query_key_dim = 128;
+  double expansion_factor = 2;   ///< hidden features = int(expansion_factor · dim)
+  bool laplace_attn_fn = false;  ///< LaplacianAttnFn in place of ReLUSquared
   double dropout = 0;
   std::shared_ptr<RotaryEmbedding> rotary_pos_emb = nullptr;  ///< turns queries and keys; layers may share one
   std::string norm_klass = "LayerNorm";                       ///< LayerNorm, ScaleNorm, RMSNorm or Identity
   bool shift_tokens = false;                                  ///< shift_tokens after the norm
-  bool laplace_attn_fn = false;                               ///< LaplacianAttnFn in place of ReLUSquared
   bool reduce_group_non_causal_attn =
       true;                        ///< without causal: linear attention over the whole text, else within groups
   bool padding_invariant = false;  ///< see FLASH

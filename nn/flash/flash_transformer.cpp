@@ -33,14 +33,14 @@ FLASHTransformer::FLASHTransformer(const FLASHTransformerConfig& c)
     layers_.push_back(std::make_shared<FLASH>(FLASHConfig{
         .dim = c.dim,
         .group_size = c.group_size,
+        .causal = c.causal,
         .query_key_dim = c.query_key_dim,
         .expansion_factor = c.expansion_factor,
-        .causal = c.causal,
+        .laplace_attn_fn = c.laplace_attn_fn,
         .dropout = c.attn_dropout,
         .rotary_pos_emb = rotary,
         .norm_klass = c.norm_type == "scalenorm" ? "ScaleNorm" : "LayerNorm",
         .shift_tokens = c.shift_tokens,
-        .laplace_attn_fn = c.laplace_attn_fn,
         .reduce_group_non_causal_attn = c.reduce_group_non_causal_attn,
         .padding_invariant = c.padding_invariant,
     }));

@@ -7,17 +7,18 @@
 
 namespace weft::flash {
 
+/// Fields stand in the order in which the document writes them.
 struct FLASHTransformerConfig {
   int64_t num_tokens = 0;
   int64_t dim = 0;  ///< even, for the sinusoids
   int64_t depth = 0;
+  bool causal = false;
   int64_t group_size = 256;
   int64_t query_key_dim = 128;
   double expansion_factor = 2;
-  bool causal = false;
-  double attn_dropout = 0;
   std::string norm_type = "scalenorm";  ///< or "layernorm"
   bool shift_tokens = true;
+  double attn_dropout = 0;
   bool laplace_attn_fn = false;
   bool reduce_group_non_causal_attn = true;
   bool padding_invariant = false;  ///< see FLASH

@@ -9,14 +9,15 @@
 
 namespace weft::flash {
 
+/// Fields stand in the order in which the document writes them.
 struct GAUConfig {
   int64_t dim = 0;
   int64_t query_key_dim = 128;
-  double expansion_factor = 2;  ///< hidden features = int(expansion_factor · dim)
-  bool add_residual = true;
   bool causal = false;
+  double expansion_factor = 2;   ///< hidden features = int(expansion_factor · dim)
+  bool laplace_attn_fn = false;  ///< LaplacianAttnFn in place of ReLUSquared
+  bool add_residual = true;
   double dropout = 0;
-  bool laplace_attn_fn = false;          ///< LaplacianAttnFn in place of ReLUSquared
   bool rel_pos_bias = true;              ///< add a learned T5RelativePositionBias to the scores
   std::string norm_klass = "LayerNorm";  ///< LayerNorm, ScaleNorm, RMSNorm or Identity
   bool padding_invariant = false;        ///< divide scores by the row's real length, not by the padded one

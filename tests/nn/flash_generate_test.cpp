@@ -70,7 +70,7 @@ TEST_CASE("flash generate: rows may start at different lengths") {
   // The same as each row alone.
   manual_seed(7);
   AutoregressiveWrapper model(std::make_shared<FLASHTransformer>(FLASHTransformerConfig{
-      .num_tokens = 13, .dim = 8, .depth = 2, .group_size = 3, .query_key_dim = 4, .causal = true}));
+      .num_tokens = 13, .dim = 8, .depth = 2, .causal = true, .group_size = 3, .query_key_dim = 4}));
   const Tensor prompt = ids({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 2);
   const GenerateOptions greedy{.temperature = 0};
   const Tensor together = model.generate(prompt, 6, {.temperature = 0, .start_lengths = tensor(Ids{5, 2})});

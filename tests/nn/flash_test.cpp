@@ -111,11 +111,11 @@ TEST_CASE("flash: gradients of FLASH") {
           const auto rotary = std::make_shared<RotaryEmbedding>(RotaryEmbeddingConfig{.dim = 2});
           FLASH flash({.dim = 6,
                        .group_size = 3,
-                       .query_key_dim = 4,
                        .causal = causal,
+                       .query_key_dim = 4,
+                       .laplace_attn_fn = laplace,
                        .rotary_pos_emb = rotary,
                        .shift_tokens = shift,
-                       .laplace_attn_fn = laplace,
                        .reduce_group_non_causal_attn = reduce,
                        .padding_invariant = shift && laplace});
           prepare(flash);
@@ -126,7 +126,7 @@ TEST_CASE("flash: gradients of FLASH") {
 
 TEST_CASE("flash: gradients of FLASHTransformer") {
   manual_seed(4);
-  FLASHTransformer model({.num_tokens = 7, .dim = 6, .depth = 2, .group_size = 3, .query_key_dim = 4, .causal = true});
+  FLASHTransformer model({.num_tokens = 7, .dim = 6, .depth = 2, .causal = true, .group_size = 3, .query_key_dim = 4});
   prepare(model);
   const Tensor tokens = randint(0, 7, {2, 5});
   gradcheck([&](const Tensors&) { return Tensors{model(tokens)}; }, model.parameters(), {.fast_mode = true});
@@ -139,11 +139,11 @@ TEST_CASE("flash: causal layers do not look ahead, and rows of a batch do not me
     GAU gau({.dim = 6, .query_key_dim = 4, .causal = true, .laplace_attn_fn = laplace});
     FLASH flash({.dim = 6,
                  .group_size = 4,
-                 .query_key_dim = 4,
                  .causal = true,
+                 .query_key_dim = 4,
+                 .laplace_attn_fn = laplace,
                  .rotary_pos_emb = std::make_shared<RotaryEmbedding>(RotaryEmbeddingConfig{.dim = 4}),
-                 .shift_tokens = true,
-                 .laplace_attn_fn = laplace});
+                 .shift_tokens = true});
     prepare(gau), prepare(flash);
     check_causal([&](const Tensor& t) { return gau(t); }, x);
     check_causal([&](const Tensor& t) { return flash(t); }, x);
@@ -166,10 +166,10 @@ TEST_CASE("flash: results depend on padding as in the original, unless padding_i
             {.dim = 6, .query_key_dim = 4, .causal = causal, .laplace_attn_fn = true, .padding_invariant = invariant});
         FLASH flash({.dim = 6,
                      .group_size = 4,
-                     .query_key_dim = 4,
                      .causal = causal,
-                     .shift_tokens = true,
+                     .query_key_dim = 4,
                      .laplace_attn_fn = true,
+                     .shift_tokens = true,
                      .reduce_group_non_causal_attn = reduce,
                      .padding_invariant = invariant});
         prepare(gau), prepare(flash);
@@ -203,7 +203,7 @@ TEST_CASE("flash: a half-precision model keeps its angles exact") {
 
 TEST_CASE("flash: weights written and read give the same bits, and the names are the original's") {
   const FLASHTransformerConfig config{
-      .num_tokens = 11, .dim = 8, .depth = 2, .group_size = 4, .query_key_dim = 4, .causal = true};
+      .num_tokens = 11, .dim = 8, .depth = 2, .causal = true, .group_size = 4, .query_key_dim = 4};
   FLASHTransformer a(config), b(config);
   std::string names;
   for (auto& [name, t] : a.state_dict()) names += name + "\n";
