@@ -9,11 +9,12 @@ namespace {
 __global__ void uniform_kernel(Data y, int64_t n, double low, double high, Generator::State at) {
   WEFT_GRID_LOOP(i, n) {
     if (y.dtype == DType::float64) {
-      y.store(i, low + (high - low) * to_uniform(philox_word(at.seed, at.offset, 2 * i),
-                                                 philox_word(at.seed, at.offset, 2 * i + 1)));
+      const double v = low + (high - low) * to_uniform(philox_word(at.seed, at.offset, 2 * i),
+                                                       philox_word(at.seed, at.offset, 2 * i + 1));
+      y.store(i, v < high ? v : low);
     } else {
-      y.store(
-          i, static_cast<float>(low) + static_cast<float>(high - low) * to_uniform(philox_word(at.seed, at.offset, i)));
+      y.store(i, to_uniform(philox_word(at.seed, at.offset, i), static_cast<float>(low), static_cast<float>(high - low),
+                            static_cast<float>(high), y.dtype));
     }
   }
 }

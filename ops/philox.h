@@ -35,6 +35,16 @@ WEFT_HD inline uint32_t philox_word(uint64_t seed, uint64_t offset, int64_t i) {
 
 /// In [0, 1), 24 bits.
 WEFT_HD inline float to_uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+/// In [low, low + range), rounded to dtype d (not float64) and yet below high: u has as many bits as d holds, and the
+/// value that rounding takes to high becomes low.
+WEFT_HD inline float to_uniform(uint32_t word, float low, float range, float high, DType d) {
+  const int bits = d == DType::bfloat16 ? 8 : d == DType::float16 ? 11 : 24;
+  const float v = low + range * (static_cast<float>(word >> (32 - bits)) / static_cast<float>(1u << bits));
+  const float rounded = d == DType::bfloat16  ? static_cast<float>(BFloat16(v))
+                        : d == DType::float16 ? static_cast<float>(Float16(v))
+                                              : v;
+  return rounded < high ? rounded : low;
+}
 /// In [0, 1), 53 bits.
 WEFT_HD inline double to_uniform(uint32_t high, uint32_t low) {
   return static_cast<double>((uint64_t{high} << 21) ^ (low >> 11)) * 0x1p-53;

@@ -31,12 +31,15 @@ void uniform(Tensor& y, double low, double high, Generator::State at) {
     T* p = y.data<T>();
     if constexpr (std::is_same_v<T, double>) {
       for_words(2 * y.numel(), at, [&](int64_t first, const uint32_t* w, int64_t n) {
-        for (int64_t i = 0; i < n / 2; ++i) p[first / 2 + i] = low + (high - low) * to_uniform(w[2 * i], w[2 * i + 1]);
+        for (int64_t i = 0; i < n / 2; ++i) {
+          const double v = low + (high - low) * to_uniform(w[2 * i], w[2 * i + 1]);
+          p[first / 2 + i] = v < high ? v : low;
+        }
       });
     } else {
-      const auto lo = static_cast<float>(low), range = static_cast<float>(high - low);
+      const auto lo = static_cast<float>(low), range = static_cast<float>(high - low), hi = static_cast<float>(high);
       for_words(y.numel(), at, [&](int64_t first, const uint32_t* w, int64_t n) {
-        for (int64_t i = 0; i < n; ++i) p[first + i] = T(lo + range * to_uniform(w[i]));
+        for (int64_t i = 0; i < n; ++i) p[first + i] = T(to_uniform(w[i], lo, range, hi, dtype_of<T>()));
       });
     }
   });

@@ -125,3 +125,18 @@ TEST_CASE("elementwise: gradients at kinks are PyTorch's") {
   same(at([](const Tensor& x) { return pow(x, t({0, -1, 2})); }, {0, 0, 0}), {0, -inf, 0});
   same(at([](const Tensor& x) { return pow(t({0, 0, 0}), x); }, {0, -1, 2}), {0, -inf, 0});
 }
+
+TEST_CASE("random: uniform draws stay below their upper end in every dtype") {
+  Generator g(2);
+  for (const DType d : {float64, float32, bfloat16, float16}) {
+    CAPTURE(name(d));
+    const Tensor x = rand({100'000}, {.dtype = d}, g);
+    CHECK(amax(x).item() < 1);
+    CHECK(amin(x).item() >= 0);
+    CHECK(std::abs(mean(x.to(float64)).item() - 0.5) < 0.01);
+    Tensor y = empty({100'000}, d);
+    uniform_(y, 1, 1 + 0x1p-6, g);  // two steps of bfloat16: rounding would reach the end
+    CHECK(amax(y).item() < 1 + 0x1p-6);
+    CHECK(amin(y).item() >= 1);
+  }
+}
