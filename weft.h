@@ -6,6 +6,7 @@
 #include <weft/autograd/structure.h>
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
+#include <weft/nn/conv.h>
 #include <weft/nn/embedding.h>
 #include <weft/nn/flash.h>
 #include <weft/nn/init.h>

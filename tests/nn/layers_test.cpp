@@ -35,3 +35,32 @@ TEST_CASE("initialisers: PyTorch's bounds") {
   CHECK(amax(w).item() <= 2);
   CHECK(mean(lt(w, 0).to(float32)).item() == doctest::Approx((0.5 - 0.308538) / (0.977250 - 0.308538)).epsilon(0.15));
 }
+
+TEST_CASE("layers: convolutions have PyTorch's shapes, start and print") {
+  Conv1d a(4, 6, 3, {.padding = 1, .groups = 2});
+  CHECK(a.to_string() == "Conv1d(4, 6, kernel_size=(3,), stride=(1,), padding=(1,), groups=2)");
+  CHECK(a.weight.shape() == Shape{6, 2, 3});
+  CHECK(amax(abs(a.weight)).item() <= 1 / std::sqrt(6.0));
+  CHECK(a(randn({2, 4, 9})).shape() == Shape{2, 6, 9});
+  Conv2d b(3, 5, {2, 3}, {.stride = {2, 1}}, false);
+  CHECK(b.to_string() == "Conv2d(3, 5, kernel_size=(2, 3), stride=(2, 1), bias=False)");
+  CHECK(b(randn({1, 3, 8, 7})).shape() == Shape{1, 5, 4, 5});
+  CHECK_THROWS_WITH(Conv1d(4, 6, 3, {.groups = 4}), "Conv1d: 4 and 6 channels cannot be divided into 4 groups");
+}
+
+TEST_CASE("mixed precision: products run in bfloat16, parameters and their gradients stay float32") {
+  Linear layer(8, 4);
+  const Tensor x = randn({3, 8});
+  const Tensor full = layer(x);
+  Tensor half;
+  {
+    Autocast scope(bfloat16);
+    half = layer(x);
+  }
+  CHECK(half.dtype() == bfloat16);
+  CHECK(sum(square(half.to(float32) - full)).item() < 1e-3 * sum(square(full)).item());
+  CHECK(sum(square(half.to(float32) - full)).item() > 0);
+  sum(half).backward();
+  CHECK(layer.weight.grad().dtype() == float32);
+  CHECK(layer(x).dtype() == float32);  // the scope is over
+}
