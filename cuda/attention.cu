@@ -213,7 +213,8 @@ __global__ void dbias_kernel(Problem p, Data lse, const C* delta, Four own, Four
 template <class C>
 Tensor zeros_for(const Tensor& x) {
   Tensor t = empty(x.shape(), dtype_of<C>(), x.device());
-  if (t.numel()) check_cuda(cudaMemsetAsync(t.raw_data(), 0, static_cast<size_t>(t.numel()) * sizeof(C)), "attention");
+  if (t.numel())
+    check_cuda(cudaMemsetAsync(t.raw_data(), 0, static_cast<size_t>(t.numel()) * sizeof(C), stream()), "attention");
   return t;
 }
 
@@ -239,7 +240,7 @@ void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const
     const int64_t n = p.b * p.h * p.n;
     const Tensor delta = empty({n}, dtype_of<C>(), q.device()), aq = zeros_for<C>(dq), ak = zeros_for<C>(dk),
                  av = zeros_for<C>(dv);
-    if (n) check_cuda(cudaMemsetAsync(delta.raw_data(), 0, static_cast<size_t>(n) * sizeof(C)), "attention");
+    if (n) check_cuda(cudaMemsetAsync(delta.raw_data(), 0, static_cast<size_t>(n) * sizeof(C), stream()), "attention");
     if (args.fn == AttentionFn::softmax)
       launch("attention", n, delta_kernel<C>, p, data_of(out), data_of(dlse), delta.data<C>());
     launch_rows("attention", n, dq_kernel<C>, p, data_of(lse), delta.data<C>(), aq.data<C>());

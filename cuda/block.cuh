@@ -30,7 +30,7 @@ __device__ C block_max(C v, C* part) {
 template <class... Params, class... Args>
 void launch_rows(const char* op, int64_t rows, void (*kernel)(Params...), Args&&... args) {
   if (rows == 0) return;
-  kernel<<<static_cast<int>(std::min<int64_t>(rows, 132 * 64)), kThreads>>>(std::forward<Args>(args)...);
+  kernel<<<static_cast<int>(std::min<int64_t>(rows, 132 * 64)), kThreads, 0, stream()>>>(std::forward<Args>(args)...);
   check_cuda(cudaGetLastError(), op);
 }
 

@@ -25,6 +25,36 @@ class DeviceScope {
   int before_ = 0;
 };
 
+/// The calling thread's stream on the current device: everything it asks for goes there, in order.
+cudaStream_t stream();
+
+/// For a kernel to report an index that is out of range, without anyone waiting: the first report stays and is thrown
+/// by the next call on the host that waits for the device (check_faults). A kernel goes on with another value.
+struct FaultReport {
+  int raised;
+  const char* op;  // host pointers, carried along for the message
+  const char* text;
+  int64_t index, dim, size;
+};
+struct Fault {
+  int* lock;            // device memory: 0 until the first report
+  FaultReport* report;  // host memory that the device writes to
+  const char *op, *text;
+  int64_t dim, size;
+  __device__ void raise(int64_t index) const {
+    if (atomicExch(lock, 1) != 0) return;
+    report->op = op, report->text = text, report->index = index, report->dim = dim, report->size = size;
+    __threadfence_system();
+    *static_cast<volatile int*>(&report->raised) = 1;
+  }
+};
+/// text: what follows "op: ", with {index}, {dim} and {size} to be filled in; both must be string literals. For the
+/// current device.
+Fault fault(const char* op, int64_t dim, int64_t size,
+            const char* text = "index {index} is out of range for dim {dim} of size {size}");
+/// Throws what a kernel has reported on the current device. The caller has waited for the kernels it asks about.
+void check_faults();
+
 inline constexpr int kThreads = 256;
 
 /// Blocks for n items in grid-stride loops.
@@ -36,7 +66,7 @@ inline int blocks_for(int64_t n) {
 template <class... Params, class... Args>
 void launch(const char* op, int64_t n, void (*kernel)(Params...), Args&&... args) {
   if (n == 0) return;
-  kernel<<<blocks_for(n), kThreads>>>(std::forward<Args>(args)...);
+  kernel<<<blocks_for(n), kThreads, 0, stream()>>>(std::forward<Args>(args)...);
   check_cuda(cudaGetLastError(), op);
 }
 

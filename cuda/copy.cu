@@ -25,7 +25,10 @@ __global__ void fill_kernel(Space<1> s, C value) {
 
 void copy_bytes(const Tensor& src, Tensor& dst) {
   const auto bytes = static_cast<size_t>(src.numel()) * size_of(src.dtype());
-  if (bytes) check_cuda(cudaMemcpy(dst.raw_data(), src.raw_data(), bytes, cudaMemcpyDefault), "copy");
+  if (!bytes) return;
+  check_cuda(cudaMemcpyAsync(dst.raw_data(), src.raw_data(), bytes, cudaMemcpyDefault, stream()), "copy");
+  check_cuda(cudaStreamSynchronize(stream()), "copy");
+  check_faults();
 }
 
 }  // namespace
@@ -43,7 +46,8 @@ void copy(const Tensor& src, Tensor& dst) {
   }
   if (src.dtype() == dst.dtype() && src.is_contiguous() && dst.is_contiguous()) {
     const auto bytes = static_cast<size_t>(src.numel()) * size_of(src.dtype());
-    return check_cuda(cudaMemcpyAsync(dst.raw_data(), src.raw_data(), bytes, cudaMemcpyDeviceToDevice), "copy");
+    return check_cuda(cudaMemcpyAsync(dst.raw_data(), src.raw_data(), bytes, cudaMemcpyDeviceToDevice, stream()),
+                      "copy");
   }
   const Space<2> s(dst.shape(), {&dst, &src});
   if (!src.is_floating() && !dst.is_floating())

@@ -26,6 +26,7 @@ cufftHandle plan(cufftType kind, int64_t n, int64_t rows, int device) {
   if (plans.all.size() > 64) plans.clear();
   auto [it, fresh] = plans.all.try_emplace({kind, n, rows, device}, 0);
   if (fresh) check_fft(cufftPlan1d(&it->second, static_cast<int>(n), kind, static_cast<int>(rows)));
+  check_fft(cufftSetStream(it->second, stream()));
   return it->second;
 }
 

@@ -15,7 +15,7 @@ Tensor without_dim(const Tensor& x, int64_t dim, const Shape& shape) {
 class RangeFlag {
  public:
   explicit RangeFlag(const Tensor& like) : flag_(empty({}, int32, like.device())) {
-    check_cuda(cudaMemsetAsync(flag_.raw_data(), 0, sizeof(int)), "index");
+    check_cuda(cudaMemsetAsync(flag_.raw_data(), 0, sizeof(int), stream()), "index");
   }
   int* data() const { return flag_.data<int32_t>(); }
   void check_all(const char* op, int64_t dim, const Tensor& index, int64_t low, int64_t n) const {
@@ -141,7 +141,7 @@ void fold_index(const char* op, int64_t dim, const Tensor& index, int64_t n, Ten
 void nonzero(const Tensor& x, Tensor& positions) {
   if (x.numel() == 0) return;
   DeviceScope scope(x);
-  nonzero_kernel<<<1, kThreads>>>(x.data<bool>(), x.numel(), positions.data<int64_t>());
+  nonzero_kernel<<<1, kThreads, 0, stream()>>>(x.data<bool>(), x.numel(), positions.data<int64_t>());
   check_cuda(cudaGetLastError(), "nonzero");
 }
 

@@ -94,7 +94,7 @@ void cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& wei
   DeviceScope scope(logits);
   const int64_t n = logits.size(-1), rows = target.numel();
   Tensor bad = empty({}, int32, logits.device());
-  check_cuda(cudaMemsetAsync(bad.raw_data(), 0, sizeof(int)), "cross_entropy");
+  check_cuda(cudaMemsetAsync(bad.raw_data(), 0, sizeof(int), stream()), "cross_entropy");
   launch("cross_entropy", rows, range_kernel, target.data<int64_t>(), rows, ignore_index, n, bad.data<int32_t>());
   if (bad.item<int64_t>() != 0) check_targets(target, ignore_index, n);
   dispatch_float(logits.dtype(), [&]<class C>(Type<C>) {

@@ -26,6 +26,7 @@ cublasHandle_t handle(int device) {
   if (!h) {
     check_blas(cublasCreate(&h));
     check_blas(cublasSetMathMode(h, CUBLAS_DEFAULT_MATH));
+    check_blas(cublasSetStream(h, stream()));
   }
   return h;
 }

@@ -100,7 +100,7 @@ void sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers, co
 void sum_squares(const Tensors& xs, Tensor& y) {
   DeviceScope scope(y);
   Tensor total = empty({}, float64, y.device());
-  check_cuda(cudaMemsetAsync(total.raw_data(), 0, sizeof(double)), "sum_squares");
+  check_cuda(cudaMemsetAsync(total.raw_data(), 0, sizeof(double), stream()), "sum_squares");
   for (const Tensor& x : xs)
     launch("sum_squares", x.numel() ? 1 : 0, sum_squares_kernel, data_of(x), x.numel(), total.data<double>());
   y.copy_(total);

@@ -85,7 +85,8 @@ void argsort(const Tensor& x, bool descending, Tensor& indices) {
   size_t bytes = 0;
   auto sort = [&](void* scratch) {
     check_cuda(cub::DeviceSegmentedRadixSort::SortPairs(scratch, bytes, in, in + x.numel(), positions.data<int64_t>(),
-                                                        indices.data<int64_t>(), x.numel(), rows, begin, begin + 1),
+                                                        indices.data<int64_t>(), x.numel(), rows, begin, begin + 1, 0,
+                                                        64, stream()),
                "argsort");
   };
   sort(nullptr);
