@@ -27,8 +27,7 @@ void copy_bytes(const Tensor& src, Tensor& dst) {
   const auto bytes = static_cast<size_t>(src.numel()) * size_of(src.dtype());
   if (!bytes) return;
   check_cuda(cudaMemcpyAsync(dst.raw_data(), src.raw_data(), bytes, cudaMemcpyDefault, stream()), "copy");
-  check_cuda(cudaStreamSynchronize(stream()), "copy");
-  check_faults();
+  wait("copy");
 }
 
 }  // namespace

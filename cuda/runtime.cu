@@ -79,6 +79,9 @@ void require(Device device) {
 
 cudaStream_t stream() { return prepared().stream; }
 
+const void* replay_slot(const void*, size_t, std::function<void(void*)>) { return nullptr; }
+PhiloxAt philox_at(Generator::State at) { return {{at, nullptr}, 0}; }
+
 Fault fault(const char* op, int64_t dim, int64_t size, const char* text) {
   Counters& c = prepared();
   return {c.fault_lock, c.fault_report, op, text, dim, size};
@@ -96,6 +99,11 @@ void check_faults() {
       text.replace(at, std::strlen(name), std::to_string(value));
   }
   fail(r.op, ": ", text);
+}
+
+void wait(const char* op) {
+  check_cuda(cudaStreamSynchronize(stream()), op);
+  check_faults();
 }
 
 void synchronize(Device device) {
