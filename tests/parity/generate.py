@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 import flash
+import gpt2
 from case import run, write
 
-SYSTEMS = {"flash": flash.CASES}
+SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES}
 
 
 def main():
