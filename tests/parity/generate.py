@@ -14,9 +14,10 @@ import torch
 
 import flash
 import gpt2
+import xt
 from case import run, write
 
-SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES}
+SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES, "xt": xt.CASES}
 
 
 def main():
