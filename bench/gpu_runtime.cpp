@@ -37,6 +37,11 @@ Step adamw() {
   return [=] { optimizer->step(); };
 }
 
+Step adamw_clipped() {
+  auto optimizer = std::make_shared<AdamW>(gpt2_parameters(), AdamWOptions{.lr = 1e-4});
+  return [=] { optimizer->step_clipped(1.0); };
+}
+
 Step sgd() {
   auto optimizer = std::make_shared<SGD>(gpt2_parameters(), SGDOptions{.lr = 1e-4, .momentum = 0.9});
   return [=] { optimizer->step(); };
@@ -68,6 +73,7 @@ Step upload(bool pinned) {
 
 void add_runtime_cases() {
   add("optim/adamw/124m", adamw, 0, elements() * 4 * 7);
+  add("optim/adamw_clipped/124m", adamw_clipped, 0, elements() * 4 * 8);
   add("optim/sgd_momentum/124m", sgd, 0, elements() * 4 * 5);
   add(
       "optim/norm/124m", [] { return clip(1e9); }, 0, elements() * 4);
