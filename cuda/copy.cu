@@ -6,6 +6,8 @@
 
 namespace weft::cuda {
 
+void transfer(const Tensor& src, Tensor& dst, bool non_blocking);  // ops/copy.cpp
+
 namespace {
 
 struct Same {
@@ -139,14 +141,6 @@ void move(const Layout<2>& l) {
     cast(Type<int64_t>(), Type<Any>(), Type<Any>());
 }
 
-void copy_bytes(const Tensor& src, Tensor& dst) {
-  const auto bytes = static_cast<size_t>(src.numel()) * size_of(src.dtype());
-  if (!bytes) return;
-  check_cuda(cudaMemcpyAsync(dst.raw_data(), src.raw_data(), bytes, cudaMemcpyDefault, stream()), "copy");
-  check_cuda(cudaStreamSynchronize(stream()), "copy");
-  check_faults();
-}
-
 }  // namespace
 
 void copy(const Tensor& src, Tensor& dst) {
@@ -155,9 +149,9 @@ void copy(const Tensor& src, Tensor& dst) {
   DeviceScope scope(dst.device().is_cuda() ? dst : src);
   if (across) {  // the layouts are made plain on their own devices, the bytes cross as they are
     const Tensor from = src.dtype() == dst.dtype() ? src.contiguous() : src.to(dst.dtype()).contiguous();
-    if (dst.is_contiguous()) return copy_bytes(from, dst);
+    if (dst.is_contiguous()) return transfer(from, dst, false);
     Tensor there = empty(dst.shape(), dst.dtype(), dst.device());
-    copy_bytes(from, there);
+    transfer(from, there, false);
     return copy_into(there, dst);
   }
   if (src.dtype() == dst.dtype() && src.is_contiguous() && dst.is_contiguous()) {
