@@ -203,6 +203,7 @@ struct Space {
   int64_t sizes[kMaxDims];
   Operand operand[N];
 
+  Space() = default;
   Space(const Shape& shape, const Tensor* const (&tensors)[N]) {
     numel = shape.numel();
     for (int k = 0; k < N; ++k) operand[k].data = data_of(*tensors[k]);
