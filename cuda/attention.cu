@@ -1,6 +1,7 @@
 // Attention, plain: a block a query (forward, dq), a block a key (dk, dv), a thread an entry of the bias's gradient.
 // Scores are recomputed from q and k wherever they are needed, so nothing of size n×m is kept.
 #include <weft/cuda/attention_half.h>
+#include <weft/cuda/attention_hopper.h>
 #include <weft/ops/philox.h>
 #include <weft/cuda/block.cuh>
 
@@ -244,6 +245,7 @@ Tensor zeros_for(const Tensor& x) {
 void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
                        const AttentionArgs& args, Tensor& out, Tensor& lse) {
   DeviceScope scope(q);
+  if (args.basic() && hopper_forward(q, k, v, mask, bias, args, out, lse)) return;
   if (half_forward(q, k, v, mask, bias, args, out, lse)) return;
   dispatch_float(q.dtype(), [&]<class C>(Type<C>) {
     const Problem p = problem(q, k, v, mask, bias, args, {});
