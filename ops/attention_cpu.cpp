@@ -31,7 +31,7 @@ Heads<T> heads(const Tensor& x) {
   Tensor t = x;
   const Shape &shape = x.shape(), &st = x.strides();
   if (x.dtype() != dtype_of<T>() || (st[3] != 1 && shape[3] != 1) || (st[2] < shape[3] && shape[2] != 1)) {
-    t = empty(shape, dtype_of<T>());
+    t = empty(shape, dtype_of<T>(), Device::cpu());
     map<T, T>([](T v) { return v; }, x, t);
   }
   return {t, t.data<T>(), t.strides()[0], t.strides()[1], std::max(t.strides()[2], std::max<int64_t>(shape[3], 1))};
@@ -306,7 +306,7 @@ void backward(const Problem<T>& p, const Gradients<T>& g, Tensor& dq, Tensor& dk
   const int64_t nq = p.b * p.h * p.n * p.d;
   std::vector<Tensor> dq_parts;
   for (int64_t i = 0; i < parts; ++i) {
-    dq_parts.push_back(empty({nq}, dtype_of<T>()));
+    dq_parts.push_back(empty({nq}, dtype_of<T>(), Device::cpu()));
     std::fill_n(dq_parts.back().template data<T>(), nq, T(0));
   }
   const bool shared_bias = dbias.defined() && !(dbias.shape() == Shape{p.b, p.h, p.n, p.m});

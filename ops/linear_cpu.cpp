@@ -57,7 +57,7 @@ void linear_forward(const Tensor& x, const Tensor& w, const Tensor& bias, Activa
                     Tensor& pre) {
   if (y.numel() == 0) return;
   // Half types get their bias before they are rounded.
-  const Tensor z = is_half(y.dtype()) ? empty(y.shape(), float32) : pre.defined() ? pre : y;
+  const Tensor z = is_half(y.dtype()) ? empty_like(y, float32) : pre.defined() ? pre : y;
   product(x, flipped(w), z);
   dispatch(y.dtype(), [&]<class C>(Type<C>) {
     visit(activation, [&](auto f, auto) {
