@@ -24,6 +24,7 @@
 #include <weft/ops/einsum.h>
 #include <weft/ops/fft.h>
 #include <weft/ops/index.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/loss.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/norm.h>

@@ -15,8 +15,10 @@ import json
 import pkgutil
 import struct
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from unittest import mock
 
 import torch
 from torch import nn
@@ -28,6 +30,14 @@ SINGLE = {"out": 1e-6, "gin": 1e-5, "gparam": 1e-5}
 
 # Options that take a class rather than a module; JSON holds the class's name.
 CLASS_OPTIONS = {"norm_klass"}
+
+
+def names_in(value):
+    """The inputs that an argument of a call names."""
+    if isinstance(value, str):
+        return [value]
+    items = value if isinstance(value, list) else value.values() if isinstance(value, dict) and value.keys() != {"py"} else []
+    return [name for item in items for name in names_in(item)]
 
 
 @dataclass
@@ -42,10 +52,12 @@ class Case:
     tolerance: dict = field(default_factory=lambda: EXACT)
     frozen: set = field(default_factory=set)  # floating inputs that want no gradient
     distribution: str = ""  # name on PyPI, when it is not the package's with dashes
+    double_float: bool = False  # the original calls .float() on the way: have that give float64
+    attempts: int = 100  # draws to choose from
 
     @property
     def call(self):
-        named = {v for v in self.kwargs.values() if isinstance(v, str)}
+        named = set(names_in(list(self.kwargs.values())))
         args = [n for n in self.inputs if n not in named] if self.args is None else self.args
         call = {"args": args, "kwargs": self.kwargs}
         return call if self.method == "forward" else call | {"method": self.method}
@@ -137,6 +149,13 @@ def randomise(module, g):
 # ---- running
 
 
+def flat(result):
+    """The tensors of a result in order: lists are opened, None is skipped."""
+    if isinstance(result, (tuple, list)):
+        return [t for item in result for t in flat(item)]
+    return [] if result is None else [result]
+
+
 def evaluate(case, attempt, rounding=0.0):
     """The case's tensors. attempt chooses the seeds; rounding disturbs weights, inputs, what every submodule returns, and
     the gradients that come back there, by up to that relative amount each."""
@@ -180,11 +199,16 @@ def evaluate(case, attempt, rounding=0.0):
     def literal(v):
         if isinstance(v, str):
             return inputs[v]
-        return v["py"] if isinstance(v, dict) else v
+        if isinstance(v, list):
+            return [literal(item) for item in v]
+        if isinstance(v, dict):
+            return v["py"] if v.keys() == {"py"} else {key: literal(item) for key, item in v.items()}
+        return v
 
     function = target if module is None else getattr(module, case.method)
-    result = function(*map(literal, case.call["args"]), **{k: literal(v) for k, v in case.kwargs.items()})
-    outputs = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if t is not None]
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double) if case.double_float else nullcontext():
+        result = function(*map(literal, case.call["args"]), **{k: literal(v) for k, v in case.kwargs.items()})
+    outputs = flat(result)
 
     differentiable = [i for i, t in enumerate(outputs) if t.requires_grad]
     upstream = {i: torch.randn(outputs[i].shape, generator=g, dtype=outputs[i].dtype) for i in differentiable}
@@ -225,10 +249,10 @@ def sensitivity(case, attempt, tensors):
     return worst
 
 
-def run(case, attempts=100):
+def run(case):
     """The case's tensors and metadata, ready to be written: the first of several draws that is well conditioned."""
     best = None
-    for attempt in range(attempts):
+    for attempt in range(case.attempts):
         tensors = evaluate(case, attempt)
         found = sensitivity(case, attempt, tensors)
         if best is None or found < best[0]:

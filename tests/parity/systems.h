@@ -66,6 +66,7 @@ std::string class_name(const Json& value);
 // One function a system: its table.
 using Table = std::map<std::string, Factory>;
 void add_flash(Table& table);
+void add_gpt2(Table& table);
 
 std::shared_ptr<Module> build_nested_module(const std::string& package, const Json& spec);
 
