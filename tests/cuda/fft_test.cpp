@@ -4,6 +4,8 @@
 #include <weft/weft.h>
 
 #ifdef WEFT_CUDA
+#include <weft/cuda/graph.h>
+
 #include <cmath>
 #include <string>
 
@@ -162,6 +164,30 @@ TEST_CASE("cuda rfft, irfft: any length, cropped, padded and scaled") {
   // not on a complex number's boundary
   const Tensor x = values({1, 101}, 3).to(float32);
   CHECK(error(rfft(slice(x.to(Device::cuda()), 1, 1)), rfft(slice(x, 1, 1).to(float64))) < 1e-6);
+}
+
+TEST_CASE("cuda fft: a captured step gives what plain calls give") {
+  if (!has_gpu()) return;
+  for (int64_t n : {500, 3000, 9001}) {
+    const Tensor u = values({3, 2, n}, 1).to(float32).to(Device::cuda());
+    Tensor k = values({2, n}, 2).to(float32).to(Device::cuda());
+    k.requires_grad_();
+    Tensors got;
+    auto work = [&] {
+      const Tensor y = fft_conv(u, k);
+      got = grad({y}, {k}, {irfft(rfft(u, n), n)});
+      got.push_back(y.detach());
+    };
+    work();
+    const Tensors want = got;
+    cuda::Graph step(work);
+    for (int i = 0; i < 5; ++i) step.run();
+    CHECK(step.captured());
+    for (size_t i = 0; i < want.size(); ++i) {
+      INFO("n ", n, ", result ", i);
+      CHECK(all(eq(got[i], want[i])).item<int64_t>() == 1);
+    }
+  }
 }
 
 TEST_CASE("cuda fft: plans come and go, work areas count as memory and are given back") {
