@@ -248,3 +248,27 @@ TEST_CASE("cuda linear: a graph inside a long Autocast scope sees changed parame
     CHECK(different_bits(y.detach(), linear(x, w).detach()) == 0);
   }
 }
+
+TEST_CASE("cuda conv: products with patches, depthwise and grouped") {
+  NEEDS_GPU();
+  struct Case {
+    const char* name;
+    Shape x, w;
+    Conv2dOptions o;
+  };
+  const std::initializer_list<Case> cases = {
+      {"3x3", {3, 16, 30, 41}, {24, 16, 3, 3}, {.padding = {1, 1}}},
+      {"stride, dilation", {2, 5, 33, 29}, {7, 5, 3, 2}, {{2, 3}, {2, 1}, {3, 2}, 1}},
+      {"pointwise", {4, 32, 19, 17}, {48, 32, 1, 1}, {}},
+      {"patches", {3, 3, 64, 66}, {40, 3, 16, 16}, {.stride = {16, 16}}},
+      {"grouped", {2, 12, 20, 23}, {18, 4, 3, 3}, {{1, 2}, {1, 1}, {1, 1}, 3}},
+      {"depthwise", {2, 40, 1, 700}, {40, 1, 1, 17}, {.padding = {0, 8}, .groups = 40}},
+      {"depthwise, two outputs a channel", {2, 8, 13, 31}, {16, 1, 3, 3}, {.padding = {1, 1}, .groups = 8}}};
+  for (const DType d : kFloats) {
+    for (const Case& c : cases) {
+      compare(
+          c.name, [&](const Tensors& t) { return conv2d(t[0], t[1], t[2], c.o); },
+          {random(c.x, 1, d), random(c.w, 2, d), random({c.w[0]}, 3, d)}, d, 2);
+    }
+  }
+}
