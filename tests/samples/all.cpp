@@ -17,6 +17,7 @@ void norm_samples(SampleList& list);
 void optim_samples(SampleList& list);
 void random_samples(SampleList& list);
 void reduce_samples(SampleList& list);
+void rotary_samples(SampleList& list);
 void scan_samples(SampleList& list);
 void shape_samples(SampleList& list);
 void softmax_samples(SampleList& list);
@@ -40,6 +41,7 @@ const SampleList& all_samples() {
     optim_samples(l);
     random_samples(l);
     reduce_samples(l);
+    rotary_samples(l);
     scan_samples(l);
     shape_samples(l);
     softmax_samples(l);
