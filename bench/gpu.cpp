@@ -27,6 +27,7 @@ void add_fft_cases();
 void add_matmul_cases();
 void add_model_cases();
 void add_rows_cases();
+void add_runtime_cases();
 
 namespace {
 
@@ -64,7 +65,7 @@ void run(const Case& c) {
     peak = (static_cast<double>(memory_stats(Device::cuda()).peak) - before) / 1e6;
     try {
       cuda::Graph captured(step);
-      graph = measure([&] { captured.replay(); });
+      graph = measure([&] { captured.run(); });
     } catch (const Error& e) {
       problem = e.what();
     }
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
   add_matmul_cases();
   add_attention_cases();
   add_fft_cases();
+  add_runtime_cases();
   add_model_cases();
   const bool list = argc > 1 && std::strcmp(argv[1], "--list") == 0;
   if (!list) std::printf("%-44s %9s %9s %8s %7s %9s\n", "case", "eager ms", "graph ms", "TFLOP/s", "GB/s", "peak MB");
