@@ -23,6 +23,7 @@
 #include <weft/ops/einops.h>
 #include <weft/ops/einsum.h>
 #include <weft/ops/fft.h>
+#include <weft/ops/glu.h>
 #include <weft/ops/index.h>
 #include <weft/ops/linear.h>
 #include <weft/ops/loss.h>

@@ -45,6 +45,7 @@ TEST_CASE("errors: ten wrong uses of the API say what is wrong") {
 }
 
 TEST_CASE("errors: out of memory is an exception, and the program goes on") {
+  const DefaultDevice host(Device::cpu());  // the GPU's: tests/cuda
   const size_t limit = memory_stats().in_use + (size_t{64} << 20);
   set_memory_limit(limit);
   {

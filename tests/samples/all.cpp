@@ -10,6 +10,7 @@ void elementwise_samples(SampleList& list);
 void einops_samples(SampleList& list);
 void einsum_samples(SampleList& list);
 void fft_samples(SampleList& list);
+void glu_samples(SampleList& list);
 void index_samples(SampleList& list);
 void loss_samples(SampleList& list);
 void matmul_samples(SampleList& list);
@@ -33,6 +34,7 @@ const SampleList& all_samples() {
     einops_samples(l);
     einsum_samples(l);
     fft_samples(l);
+    glu_samples(l);
     index_samples(l);
     loss_samples(l);
     matmul_samples(l);

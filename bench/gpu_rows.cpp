@@ -1,0 +1,72 @@
+// Norms, softmax, losses and embedding, as steps: forward and backward.
+#include "gpu.h"
+
+namespace weft::bench::gpu {
+namespace {
+
+// x comes first; parameters are float32 whatever it is.
+void add_norms() {
+  for (DType d : {float32, bfloat16}) {
+    const double moved = 16384.0 * 768 * static_cast<double>(size_of(d)) * 5;  // x, y; x, dy, dx
+    add(
+        concat("layer_norm/16x1024x768/", d == float32 ? "fp32" : "bf16", "/step"),
+        [d] {
+          return forward_backward([](const Tensors& x) { return layer_norm(x[0], {768}, x[1], x[2]); },
+                                  {randn({16, 1024, 768}, {.dtype = d}), randn({768}), randn({768})});
+        },
+        0, moved);
+    add(
+        concat("rms_norm/16x1024x768/", d == float32 ? "fp32" : "bf16", "/step"),
+        [d] {
+          return forward_backward([](const Tensors& x) { return rms_norm(x[0], {768}, x[1]); },
+                                  {randn({16, 1024, 768}, {.dtype = d}), randn({768})});
+        },
+        0, moved);
+  }
+}
+
+void add_softmax() {
+  for (const auto& [rows, n] : {std::pair<int64_t, int64_t>{16384, 1024}, {2048, 50257}}) {
+    add(
+        concat("softmax/", rows, "x", n, "/fp32/step"),
+        [rows = rows, n = n] {
+          return forward_backward([](const Tensors& x) { return softmax(x[0], -1); }, {randn({rows, n})});
+        },
+        0, static_cast<double>(rows * n) * 4 * 5);  // x, y; y, dy, dx
+  }
+}
+
+void add_losses() {
+  constexpr int64_t rows = 16384, classes = 50257, width = 768;
+  for (DType d : {float32, bfloat16}) {
+    const double logits = static_cast<double>(rows * classes * static_cast<int64_t>(size_of(d)));
+    add(
+        concat("cross_entropy/16384x50257/", d == float32 ? "fp32" : "bf16", "/step"),
+        [d] {
+          return forward_backward([](const Tensors& x) { return cross_entropy(x[0], x[1]); },
+                                  {randn({rows, classes}, {.dtype = d}), randint(0, classes, {rows})});
+        },
+        0, logits * 3);
+  }
+}
+
+void add_embedding() {
+  add(
+      "embedding/16384x50257x768/step",
+      [] {
+        return forward_backward([](const Tensors& x) { return embedding(x[0], x[1]); },
+                                {randint(0, 50257, {16384}), randn({50257, 768})});
+      },
+      0, (16384.0 * 4 + 50257.0) * 768 * 4);  // rows and results; upstream and sums; zeros
+}
+
+}  // namespace
+
+void add_rows_cases() {
+  add_norms();
+  add_softmax();
+  add_losses();
+  add_embedding();
+}
+
+}  // namespace weft::bench::gpu
