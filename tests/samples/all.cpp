@@ -26,6 +26,7 @@ void sort_samples(SampleList& list);
 
 const SampleList& all_samples() {
   static const SampleList list = [] {
+    const DefaultDevice host(Device::cpu());  // the walk moves inputs to where it runs
     SampleList l;
     attention_samples(l);
     conv_samples(l);
