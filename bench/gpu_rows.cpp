@@ -1,6 +1,8 @@
 // Norms, softmax, losses and embedding, as steps: forward and backward.
 #include "gpu.h"
 
+#include <weft/ops/copy.h>
+
 namespace weft::bench::gpu {
 namespace {
 
@@ -36,8 +38,23 @@ void add_softmax() {
   }
 }
 
+constexpr int64_t rows = 16384, classes = 50257, width = 768;
+
+// Logits that are a result and nobody else's: memory as it is, handed out by an operation without a cost.
+Step over_logits(DType dtype) {
+  const Tensor source = zeros({1}, {.dtype = dtype, .device = Device::cuda(), .requires_grad = true});
+  const Tensor target = randint(0, classes, {rows});
+  Tensor memory = empty({rows, classes}, dtype, Device::cuda());  // what the pool hands out again
+  fill_into(memory, 1);
+  return [=] {
+    source.set_grad({});
+    Tensor logits = record("source", empty({rows, classes}, dtype, Device::cuda()), {source},
+                           [=](const Tensor&) -> Grads { return {Tensor()}; });
+    cross_entropy_(std::move(logits), target).backward();
+  };
+}
+
 void add_losses() {
-  constexpr int64_t rows = 16384, classes = 50257, width = 768;
   for (DType d : {float32, bfloat16}) {
     const double logits = static_cast<double>(rows * classes * static_cast<int64_t>(size_of(d)));
     add(
@@ -47,6 +64,17 @@ void add_losses() {
                                   {randn({rows, classes}, {.dtype = d}), randint(0, classes, {rows})});
         },
         0, logits * 3);
+    add(
+        concat("cross_entropy_/16384x50257/", d == float32 ? "fp32" : "bf16", "/step"), [d] { return over_logits(d); },
+        0, logits * 2);
+    add(
+        concat("linear_cross_entropy/16384x768x50257/", d == float32 ? "fp32" : "bf16", "/step"),
+        [d] {
+          return forward_backward([](const Tensors& x) { return linear_cross_entropy(x[0], x[1], x[2]); },
+                                  {randn({rows, width}, {.dtype = d}), mul(randn({classes, width}), 0.02).to(d),
+                                   randint(0, classes, {rows})});
+        },
+        6.0 * rows * width * classes);
   }
 }
 

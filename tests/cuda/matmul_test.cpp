@@ -2,6 +2,8 @@
 // for, odd addresses, mixed precision, graphs.
 #include "cuda/gpu.h"
 
+#include <weft/ops/product_op.h>
+
 #include "support/walker.h"
 
 #include <cmath>
@@ -137,6 +139,24 @@ TEST_CASE("cuda matmul: no inner size, integers, TF32, errors") {
   CHECK(rounded > 1e-5);
   CHECK(rounded < 1e-3);
   CHECK(message_of([] { matmul(zeros({2, 3}), zeros({4, 5})); }) == "matmul: inner sizes differ: [2, 3] × [4, 5]");
+}
+
+TEST_CASE("cuda matmul: a sum over several products in float32, on rows that begin at whole packs") {
+  NEEDS_GPU();
+  for (const DType d : kFloats) {
+    for (const int64_t n : {57, 64}) {
+      const Tensor x = random({300, 40}, 1, d), w = random({n, 40}, 2, d);
+      Tensor logits = detail::empty_rows(300, n, d, x.device());
+      CHECK(logits.strides()[0] * static_cast<int64_t>(size_of(d)) % 16 == 0);
+      poison();
+      detail::multiply_into(x, w.t(), logits);
+      same("logits", logits, matmul(exact(x), exact(w).t()), limit(d));
+      Tensor dw = full({n, 40}, 3, {.dtype = is_half(d) ? float32 : d});
+      for (const int64_t begin : {0, 100, 200})
+        detail::multiply_into(logits.narrow(0, begin, 100).t(), x.narrow(0, begin, 100), dw, true);
+      same("gradient", dw, matmul(exact(logits).t(), exact(x)) + 3.0, is_half(d) ? 1e-6 : 2 * limit(d));
+    }
+  }
 }
 
 TEST_CASE("cuda linear: activations, with and without bias, whole and odd sizes") {
