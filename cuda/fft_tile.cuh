@@ -1,0 +1,157 @@
+// One transform that a block keeps in registers and shared memory, for convolutions of real rows without zero padding.
+//
+// A row of N real numbers x is taken as the polynomial x(z) = Σ_j x[j]·z^j and evaluated at the N roots of z^N = -i,
+//   X[k] = Σ_j x[j]·e^(-2πij(k + 1/4)/N),   z_k = e^(-2πi(k + 1/4)/N).
+// Products of such values are products of polynomials modulo z^N + i: what reaches beyond the row, z^(N + t) = -i·z^t
+// and z^(t - N) = i·z^t, lands in the imaginary part, and the real part is the linear convolution. docs/cuda_fft.md.
+//
+// N = 1024·W for W warps of 32 lanes that hold 32 numbers each. The passes: W numbers, 32 numbers, 32 numbers; between
+// the first two an exchange through shared memory with the whole block, between the last two one inside a warp. Each
+// pass is followed by the rotation e^(-2πi·(position in the part)·(frequency)/(size of the part)). The inverse mirrors
+// all of it. The order of the spectrum is whatever comes out: thread (warp p, lane q) holds in register r the frequency
+// p + W·(q + 32·r).
+#pragma once
+
+#include <weft/cuda/common.cuh>
+#include <weft/cuda/fft_radix.cuh>
+
+namespace weft::cuda::fft {
+
+template <int W>
+struct Tile {
+  static constexpr int kThreads = 32 * W, kPoints = 1024 * W;
+  static constexpr int kPitch = 33,
+                       kRegion = 32 * kPitch;  // a row of 32 padded by one: no bank conflicts down a column
+  static constexpr int kBlockRoots = W > 1 ? W *kThreads : 0, kLaneRoots = 12 * 32;
+  static constexpr int kBytes = (W * kRegion + kBlockRoots + kLaneRoots) * static_cast<int>(sizeof(Cx));
+
+  int t, lane, warp;
+  Cx* exchange;     // [W, 32, 33]
+  Cx* block_roots;  // [W, kThreads]: e^(-2πi·t·(p + 1/4)/N)
+  Cx* lane_roots;  // [12, 32]: e^(-2πi·lane·e/1024) for e = 0 … 3 (+ 1/4 if this is the first pass), then 0, 4 … 28
+
+  /// memory: kBytes of shared memory. All threads of the block must come.
+  __device__ explicit Tile(Cx* memory) : t(static_cast<int>(threadIdx.x)), lane(t % 32), warp(t / 32) {
+    exchange = memory;
+    block_roots = exchange + W * kRegion;
+    lane_roots = block_roots + kBlockRoots;
+    if constexpr (W > 1) {
+      for (int p = 0; p < W; ++p) block_roots[p * kThreads + t] = root(t * (4 * p + 1), 4 * kPoints);
+    }
+    for (int e = warp; e < 12; e += W)
+      lane_roots[e * 32 + lane] = root(lane * (e < 4 ? 4 * e + (W == 1) : 16 * (e - 4)), 4 * 1024);
+    wait();
+  }
+
+  /// Everyone has come this far.
+  __device__ static void wait() {
+    if constexpr (W > 1)
+      __syncthreads();
+    else
+      __syncwarp();
+  }
+  /// Where in the row register m lies.
+  __device__ int position(int m) const { return t + kThreads * m; }
+
+  /// x: [position(m)] -> spectrum. Real: imaginary parts are taken to be 0. May follow inverse() at once, since a
+  /// thread writes first where it read last; call wait() after another forward().
+  template <bool Real>
+  __device__ void forward(Cx (&x)[32]) const {
+    if constexpr (W > 1) {
+      first_pass<Real>(x);
+      __syncthreads();
+      unroll<32>([&](auto m) { x[m] = exchange[warp * kRegion + lane + 32 * m]; });
+    } else {
+      unroll<32>([&](auto m) { x[m] = quarter<m, 32, Real>(x[m]); });
+    }
+    dft<32, false>(x);
+    turn_lanes<false>(x);
+    __syncwarp();
+    unroll<32>([&](auto k) { exchange[warp * kRegion + kPitch * k + lane] = x[k]; });
+    __syncwarp();
+    unroll<32>([&](auto l) { x[l] = exchange[warp * kRegion + kPitch * lane + l]; });
+    dft<32, false>(x);
+  }
+
+  /// Spectrum -> N · x: [position(m)].
+  __device__ void inverse(Cx (&x)[32]) const {
+    dft<32, true>(x);
+    __syncwarp();
+    unroll<32>([&](auto l) { exchange[warp * kRegion + kPitch * lane + l] = x[l]; });
+    __syncwarp();
+    unroll<32>([&](auto k) { x[k] = exchange[warp * kRegion + kPitch * k + lane]; });
+    turn_lanes<true>(x);
+    dft<32, true>(x);
+    if constexpr (W > 1) {
+      __syncwarp();
+      unroll<32>([&](auto m) { exchange[warp * kRegion + lane + 32 * m] = x[m]; });
+      __syncthreads();
+      last_pass(x);
+    } else {
+      unroll<32>([&](auto m) { x[m] = rotate<m, 128, true>(x[m]); });
+    }
+  }
+
+ private:
+  /// e^(-2πik/n), to the last bit or so: k/n is exact.
+  __device__ static Cx root(int k, int n) {
+    Cx w;
+    sincospif(-2.0f * static_cast<float>(k) / static_cast<float>(n), &w.im, &w.re);
+    return w;
+  }
+
+  /// x · e^(-2πi·M/4R): the quarter in k + 1/4, for number M of R.
+  template <int M, int R, bool Real>
+  __device__ static Cx quarter(Cx x) {
+    if constexpr (Real) {
+      constexpr float c = static_cast<float>(cos_turn(M, 4 * R)), s = static_cast<float>(-sin_turn(M, 4 * R));
+      return {x.re * c, x.re * s};
+    } else {
+      return rotate<M, 4 * R, false>(x);
+    }
+  }
+
+  // 32/W transforms of W numbers, 1024 apart: part p of the row, [1024], goes to warp p.
+  template <bool Real>
+  __device__ void first_pass(const Cx (&x)[32]) const {
+    constexpr int kSets = 32 / W;
+    unroll<kSets>([&](auto b) {
+      Cx c[W];
+      unroll<W>([&](auto a) { c[a] = quarter<a, W, Real>(x[b + kSets * a]); });
+      dft<W, false>(c);
+      unroll<W>([&](auto p) {  // e^(-2πi·(t + kThreads·b)·(p + 1/4)/N)
+        exchange[p * kRegion + kThreads * b + t] =
+            rotate<b*(4 * p + 1), 128, false>(c[p] * block_roots[p * kThreads + t]);
+      });
+    });
+  }
+  __device__ void last_pass(Cx (&x)[32]) const {
+    constexpr int kSets = 32 / W;
+    unroll<kSets>([&](auto b) {
+      Cx c[W];
+      unroll<W>([&](auto p) {
+        const Cx v = exchange[p * kRegion + kThreads * b + t];
+        c[p] = mul_conj(rotate<b*(4 * p + 1), 128, true>(v), block_roots[p * kThreads + t]);
+      });
+      dft<W, true>(c);
+      unroll<W>([&](auto a) { x[b + kSets * a] = rotate<a, 4 * W, true>(c[a]); });
+    });
+  }
+
+  // x[k] · e^(∓2πi·lane·k/1024) (k + 1/4 in the first pass), each factor a product of two that were computed exactly
+  template <bool Inverse>
+  __device__ void turn_lanes(Cx (&x)[32]) const {
+    Cx low[4];
+    unroll<4>([&](auto i) { low[i] = lane_roots[32 * i + lane]; });
+    unroll<8>([&](auto j) {
+      const Cx high = lane_roots[32 * (4 + j) + lane];
+      unroll<4>([&](auto i) {
+        if constexpr (j == 0 && i == 0 && W > 1) return;  // 1
+        const Cx w = j == 0 ? low[i] : i == 0 && W > 1 ? high : low[i] * high;
+        x[4 * j + i] = turn<Inverse>(x[4 * j + i], w);
+      });
+    });
+  }
+};
+
+}  // namespace weft::cuda::fft
