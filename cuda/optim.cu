@@ -120,13 +120,15 @@ __device__ double sum_of_block(double mine) {
   return sum;
 }
 
-// partial[k] ← Σ x² over chunk k: at most 16 terms a thread in C, the rest in double.
+// partial[b] ← Σ x² over the chunks of block b: 16 terms of a thread in C, the rest in double.
 template <class C>
 __global__ void square_chunks_kernel(__grid_constant__ const Table<1> table, double* partial) {
+  double total = 0;
   for (int k = blockIdx.x; k < table.chunks(); k += gridDim.x) {
     const Chunk<1> chunk(table, k);
     const int64_t whole = chunk.wide ? chunk.begin + (chunk.end - chunk.begin) / 4 * 4 : chunk.begin;
     C sum = 0;
+#pragma unroll 4
     for (int64_t i = chunk.begin + 4 * threadIdx.x; i < whole; i += 4 * kThreads) {
       C v[4];
       load4(chunk.list[0], i, v);
@@ -136,9 +138,10 @@ __global__ void square_chunks_kernel(__grid_constant__ const Table<1> table, dou
       const C v = chunk.list[0].template load<C>(i);
       sum += v * v;
     }
-    const double total = sum_of_block<kThreads>(static_cast<double>(sum));
-    if (threadIdx.x == 0) partial[k] = total;
+    total += static_cast<double>(sum);
   }
+  total = sum_of_block<kThreads>(total);
+  if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
 constexpr int kSumThreads = 1024;
@@ -181,24 +184,23 @@ void sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers, co
   }
 }
 
+// Which chunks a block sums depends on sizes alone, so the order of the sum does too.
 void sum_squares(const Tensors& xs, Tensor& y) {
   DeviceScope scope(y);
-  int64_t most = 0;
-  for (const Tensor& x : xs) most += (x.numel() + kChunk - 1) / kChunk;
-  const Tensor partial = empty({most}, float64, y.device());
-  int total = 0;
+  const auto launches = static_cast<int64_t>(xs.size()) / kTensorsALaunch + 2;  // the last of each type is not full
+  const Tensor partial = empty({launches * kMultiBlocks}, float64, y.device());
+  int used = 0;
   auto squares = [&]<class C>(Type<C>) {
-    const int others = total;
-    for_tables<C>({&xs}, [&](const Table<1>& table, int chunks, int before) {
-      square_chunks_kernel<C>
-          <<<std::min(chunks, kMultiBlocks), kThreads, 0, stream()>>>(table, partial.data<double>() + others + before);
+    for_tables<C>({&xs}, [&](const Table<1>& table, int chunks) {
+      const int blocks = std::min(chunks, kMultiBlocks);
+      square_chunks_kernel<C><<<blocks, kThreads, 0, stream()>>>(table, partial.data<double>() + used);
       check_cuda(cudaGetLastError(), "sum_squares");
-      total = others + before + chunks;
+      used += blocks;
     });
   };
   squares(Type<float>{});
   squares(Type<double>{});
-  sum_partials_kernel<<<1, kSumThreads, 0, stream()>>>(partial.data<double>(), total, data_of(y));
+  sum_partials_kernel<<<1, kSumThreads, 0, stream()>>>(partial.data<double>(), used, data_of(y));
   check_cuda(cudaGetLastError(), "sum_squares");
 }
 
