@@ -3,6 +3,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/loss_op.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/reduce.h>
