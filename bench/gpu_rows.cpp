@@ -88,6 +88,19 @@ void add_embedding() {
       0, (16384.0 * 4 + 50257.0) * 768 * 4);  // rows and results; upstream and sums; zeros
 }
 
+void add_rotary() {
+  for (DType d : {float32, bfloat16}) {
+    add(
+        concat("rotary/16x8x1024x64/", d == float32 ? "fp32" : "bf16", "/step"),
+        [d] {
+          const Tensor angles = rand({1024, 16});
+          return forward_backward([=](const Tensors& x) { return rotary(x[0], angles); },
+                                  {randn({16, 8, 1024, 64}, {.dtype = d})});
+        },
+        0, 16.0 * 8 * 1024 * 64 * static_cast<double>(size_of(d)) * 4);
+  }
+}
+
 }  // namespace
 
 void add_rows_cases() {
@@ -95,6 +108,7 @@ void add_rows_cases() {
   add_softmax();
   add_losses();
   add_embedding();
+  add_rotary();
 }
 
 }  // namespace weft::bench::gpu

@@ -1,6 +1,7 @@
 // Cross entropy: the forward reads the logits once from memory (a row stays in the cache) and keeps log Σ exp a row;
 // the backward reads them once more and writes the gradient.
 #include <weft/cpu/rows.h>
+#include <weft/ops/loss_op.h>
 
 namespace weft::cpu {
 
@@ -67,7 +68,7 @@ void check_target(const char* op, int64_t t, int64_t ignore_index, int64_t n) {
 
 void cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
                    double smoothing, Tensor& loss, Tensor& row_weight, Tensor& lse) {
-  const int64_t n = logits.size(-1), rows = target.numel();
+  const int64_t n = logits.size(-1), rows = target.numel(), stride = weft::detail::row_stride(logits);
   dispatch_floating(logits.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
     const Vector<C> factors(weight, n, C(1));
@@ -85,7 +86,7 @@ void cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& wei
             out[r] = out_weight[r] = out_lse[r] = C(0);
             continue;
           }
-          const C* x = widen(px + r * n, n, buffer.data());
+          const C* x = widen(px + r * stride, n, buffer.data());
           const C sum = log_sum_exp(x, n);
           out[r] = row_loss(x, n, t[r], sum, s, w), out_weight[r] = w[t[r]], out_lse[r] = sum;
         }
@@ -127,7 +128,7 @@ void cross_entropy_backward(const Tensor& logits, const Tensor& target, const Te
 
 void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
                         double smoothing, const Tensor& scale, Tensor& loss) {
-  const int64_t n = logits.size(-1), rows = target.numel();
+  const int64_t n = logits.size(-1), rows = target.numel(), stride = weft::detail::row_stride(logits);
   dispatch_floating(logits.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
     const Vector<C> factors(weight, n, C(1));
@@ -143,8 +144,8 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
       std::vector<C> buffer(static_cast<size_t>(kBuffered<T> ? n : 0));
       vectorized([&] {
         for (int64_t r = begin; r < end; ++r) {
-          const C* x = widen(px + r * n, n, buffer.data());
-          C* out = row_out(px + r * n, buffer.data());
+          const C* x = widen(px + r * stride, n, buffer.data());
+          C* out = row_out(px + r * stride, buffer.data());
           if (t[r] == ignore_index) {
             losses[r] = 0;
             std::fill(out, out + n, C(0));
@@ -153,7 +154,7 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
             losses[r] = row_loss(x, n, t[r], sum, s, w);
             row_gradient(x, n, t[r], sum, scales[r * scale_step], spread, s, w, out);
           }
-          narrow(out, n, px + r * n);
+          narrow(out, n, px + r * stride);
         }
       });
     });

@@ -1,11 +1,13 @@
 // The last projection of a model of tokens and its loss, a chunk of rows at a time: logits, losses and the gradient by
 // the logits share one chunk's memory.
 #include <weft/autograd/autograd.h>
+#include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/linear.h>
 #include <weft/ops/loss_op.h>
 #include <weft/ops/matmul.h>
+#include <weft/ops/product_op.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
 
@@ -16,8 +18,9 @@ namespace {
 constexpr const char* kName = "linear_cross_entropy";
 
 struct Projection {
-  Tensor x, weight, bias;  // as given, with their history: [..., d], [c, d], [c]
-  Tensor target;           // [r]
+  Tensor x, weight, bias;               // as given, with their history: [..., d], [c, d], [c]
+  Tensor weight_operand, bias_operand;  // of the product's dtype, without
+  Tensor target;                        // [r]
   CrossEntropyOptions options;
   Tensor total;   // what the mean divides by; undefined for other reductions
   DType product;  // in which logits and their gradient are
@@ -25,7 +28,7 @@ struct Projection {
 
   int64_t classes() const { return weight.size(0); }
   DType sums() const { return detail::loss_dtype(x); }
-  Tensor rows() const { return reshape(x, {target.numel(), weight.size(1)}).to(product); }
+  Tensor rows() const { return reshape(x, {target.numel(), weight.size(1)}).to(product).contiguous(); }
   // What each row's loss is multiplied by, [1] or [r], for an upstream gradient of the loss.
   Tensor scale(const Tensor& dy) const {
     const Tensor upstream = reshape(dy, {dy.numel()}).to(sums());
@@ -54,44 +57,42 @@ int64_t chunk_rows(int64_t r, int64_t classes, DType product) {
   return chunks <= 1 ? std::max<int64_t>(r, 1) : ((r + chunks - 1) / chunks + kTile - 1) / kTile * kTile;
 }
 
-void add_to(Tensor& sum, const Tensor& part, DType dtype) {
-  const Tensor g = part.to(dtype);
-  sum = sum.defined() ? add(sum, g) : g;
-}
-
 // The loss of every row and, where wanted, the gradients of Σ scale · loss.
 Swept sweep(const Projection& p, const Wanted& wanted, const Tensor& scale) {
   NoGrad values;
-  Autocast off(bfloat16, false);  // operands have their dtype already
-  const auto operand = [&](const Tensor& t) { return t.defined() ? t.detach().to(p.product).contiguous() : t; };
-  const Tensor x = operand(p.rows()), weight = operand(p.weight), bias = operand(p.bias);
-  const Tensor class_weight = p.options.weight.defined() ? p.options.weight.detach() : Tensor();
+  const Tensor x = p.rows().detach(), class_weight = p.options.weight.defined() ? p.options.weight.detach() : Tensor();
+  const Tensor &weight = p.weight_operand, &bias = p.bias_operand;
   const int64_t r = p.target.numel();
   const auto& o = p.options;
   Swept out;
   out.loss = empty({r}, p.sums(), x.device());
-  if (wanted.x) out.dx = empty({r, x.size(1)}, p.product, x.device());
+  if (wanted.x) out.dx = empty(x.shape(), p.x.dtype(), x.device());
+  if (wanted.weight) out.dweight = empty(weight.shape(), p.sums(), x.device());
+  if (wanted.bias) out.dbias = zeros(bias.shape(), {.dtype = p.sums(), .device = x.device()});
+  if (r == 0 && wanted.weight) fill_into(out.dweight, 0);
+  Tensor memory = detail::empty_rows(std::min(p.chunk, r), p.classes(), p.product, x.device());
   for (int64_t begin = 0; begin < r; begin += p.chunk) {
     const int64_t n = std::min(p.chunk, r - begin);
-    const Tensor rows = narrow(x, 0, begin, n), target = narrow(p.target, 0, begin, n);
-    Tensor logits = linear(rows, weight, bias), loss = narrow(out.loss, 0, begin, n);
+    const auto part = [&](const Tensor& t) { return narrow(t, 0, begin, n); };
+    Tensor logits = narrow(memory, 0, 0, n), loss = part(out.loss);
+    if (bias.defined()) copy_into(expand(bias, logits.shape()), logits);
+    detail::multiply_into(part(x), transpose(weight, 0, 1), logits, bias.defined());
     if (!wanted.any()) {
       Tensor row_weight = empty_like(loss), lse = empty_like(loss);
-      WEFT_KERNEL(x.device(), cross_entropy, logits, target, class_weight, o.ignore_index, o.label_smoothing, loss,
-                  row_weight, lse);
+      WEFT_KERNEL(x.device(), cross_entropy, logits, part(p.target), class_weight, o.ignore_index, o.label_smoothing,
+                  loss, row_weight, lse);
       continue;
     }
-    const Tensor factor = scale.numel() == 1 ? scale : narrow(scale, 0, begin, n);
-    WEFT_KERNEL(x.device(), cross_entropy_over, logits, target, class_weight, o.ignore_index, o.label_smoothing, factor,
-                loss);  // from here on logits are their gradient
-    if (wanted.x) narrow(out.dx, 0, begin, n).copy_(matmul(logits, weight));
-    if (wanted.weight) add_to(out.dweight, matmul(transpose(logits, 0, 1), rows), p.sums());
-    if (wanted.bias) add_to(out.dbias, sum(logits.to(p.sums()), 0), p.sums());
+    WEFT_KERNEL(x.device(), cross_entropy_over, logits, part(p.target), class_weight, o.ignore_index, o.label_smoothing,
+                scale.numel() == 1 ? scale : part(scale), loss);  // from here on logits are their gradient
+    if (wanted.x) {
+      Tensor dx = part(out.dx);
+      detail::multiply_into(logits, weight, dx);
+    }
+    if (wanted.weight) detail::multiply_into(transpose(logits, 0, 1), part(x), out.dweight, begin > 0);
+    if (wanted.bias) out.dbias = add(out.dbias, sum(logits.to(p.sums()), 0));
   }
-  const TensorOptions none{.dtype = p.sums(), .device = x.device()};
   if (wanted.x) out.dx = reshape(out.dx, p.x.shape());
-  if (wanted.weight && r == 0) out.dweight = zeros(weight.shape(), none);
-  if (wanted.bias && r == 0) out.dbias = zeros(bias.shape(), none);
   return out;
 }
 
@@ -138,7 +139,9 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   check(chunk >= 0, kName, ": a chunk must have rows, or 0 to choose, got ", chunk);
   const DType product = product_dtype(x, weight, bias);
   if (chunk == 0) chunk = chunk_rows(target.numel(), weight.size(0), product);
-  Projection p{x, weight, bias, reshape(target, {target.numel()}).contiguous(), o, {}, product, chunk};
+  const auto operand = [](const Tensor& t) { return t.defined() ? Autocast::apply(t).detach().contiguous() : t; };
+  Projection p{x,  weight,  bias, operand(weight), operand(bias), reshape(target, {target.numel()}).contiguous(), o,
+               {}, product, chunk};
   Tensor row_weight = empty({target.numel()}, p.sums(), x.device());
   WEFT_KERNEL(x.device(), row_weights, kName, p.target, o.weight.defined() ? o.weight.detach() : Tensor(),
               o.ignore_index, p.classes(), row_weight);

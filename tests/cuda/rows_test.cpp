@@ -5,6 +5,7 @@
 
 #include "support/walker.h"
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -102,6 +103,12 @@ TEST_CASE("cuda rows: norms") {
               [](const Tensors& t) -> Tensors { return {layer_norm(t[0], {t[0].size(-1)})}; }, {x});
       compare(label("rms_norm", d, s),
               [](const Tensors& t) -> Tensors { return {rms_norm(t[0], {t[0].size(-1)}, t[1])}; }, {x, w.to(d)});
+      compare(label("add_layer_norm", d, s),
+              [](const Tensors& t) -> Tensors {
+                const auto [sum, y] = add_layer_norm(t[0], t[1], {t[0].size(-1)}, t[2], t[3]);
+                return {sum, y};
+              },
+              {x, values(s, 10).to(d), w.to(d), b.to(d)});
       compare(label("scale_norm", d, s), [](const Tensors& t) -> Tensors { return {scale_norm(t[0], t[1])}; },
               {x, values({1}, 4).to(d)});
       compare(label("normalize", d, s), [](const Tensors& t) -> Tensors { return {normalize(t[0], -1)}; }, {x});
@@ -166,6 +173,62 @@ TEST_CASE("cuda rows: cross entropy") {
           compare(label("cross_entropy", d, s), f, {x, target, Tensor()});
           compare(label("cross_entropy, weighted,", d, s), f, {x, target, w});
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda rows: the projection with its loss, and gradients over logits") {
+  if (!gpu()) return;
+  Generator g(5);
+  for (DType d : {float32, bfloat16, float64}) {
+    for (const auto& [rows, width, classes] : {std::array<int64_t, 3>{70, 24, 1000}, {33, 16, 5003}, {300, 40, 257}}) {
+      Tensor target = randint(0, classes, {rows}, {.dtype = int64}, g);
+      target.slice(0, 1, 2).fill_(-100);
+      const Tensors x{values({rows, width}, 51).to(d), (values({classes, width}, 52) * 0.3).to(d), target,
+                      values({classes}, 53).to(d)};
+      for (Reduction r : {Reduction::mean, Reduction::none}) {
+        for (int64_t chunk : {0, 32}) {
+          compare(
+              concat("linear_cross_entropy ", d, " ", rows, "x", width, "x", classes, " by ", chunk),
+              [=](const Tensors& t) -> Tensors {
+                return {linear_cross_entropy(t[0], t[1], t[2], {.label_smoothing = 0.1, .reduction = r}, t[3], chunk)};
+              },
+              x);
+        }
+      }
+      if (d != float64)
+        compare(concat("linear_cross_entropy, no bias, ", d),
+                [](const Tensors& t) -> Tensors { return {linear_cross_entropy(t[0], t[1], t[2])}; },
+                {x[0], x[1], target});
+    }
+    for (int64_t classes : {5, 1000, 1025, 50257, 70001}) {
+      const Tensor target = randint(0, classes, {9}, {.dtype = int64}, g);
+      compare(concat("cross_entropy_ ", d, " of ", classes),
+              [=](const Tensors& t) -> Tensors { return {cross_entropy_(mul(t[0], 2.0), t[1])}; },
+              {values({9, classes}, 54).to(d), target});
+    }
+  }
+}
+
+TEST_CASE("cuda rows: rotary") {
+  if (!gpu()) return;
+  for (DType d : kFloats) {
+    const DType c = d == float64 ? float64 : float32;
+    for (RotaryPairs pairs : {RotaryPairs::neighbours, RotaryPairs::halves}) {
+      for (const auto& [features, turning] :
+           {std::pair<int64_t, int64_t>{64, 64}, {64, 32}, {64, 20}, {37, 14}, {128, 64}}) {
+        const Tensor angles = (values({2, 50, turning / 2}, 61) * 100.0).to(c);
+        compare(
+            concat("rotary ", d, " ", turning, " of ", features),
+            [=](const Tensors& t) -> Tensors { return {rotary(t[0], t[1], {.pairs = pairs})}; },
+            {values({2, 3, 50, features}, 62).to(d), angles.select(0, 0).contiguous()}, 5);
+        compare(
+            concat("rotary of a batch, scaled, ", d, " ", turning, " of ", features),
+            [=](const Tensors& t) -> Tensors {
+              return {rotary(t[0], t[1], {.pairs = pairs, .seq_dim = -3, .scale = t[2]})};
+            },
+            {values({2, 50, 3, features}, 63).to(d), angles, values({2, 50, turning / 2}, 64, 0.5, 2).to(c)}, 5);
       }
     }
   }
