@@ -382,6 +382,7 @@ struct Consumer {
 template <class T, class P, bool Causal>
 __global__ void __launch_bounds__(3 * kWarpgroup, 1) backward_kernel(const __grid_constant__ Params<T> p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  static_assert(fits_registers<3>(P::kLoaderRegisters, P::kRegisters));
   auto& shared = shared_memory<Shared<T, P>>();
   if (threadIdx.x == 0) {
     shared.kv_full.init(1), shared.turn.init(1), shared.added.init(8);
