@@ -327,6 +327,8 @@ struct Consumer {
       if ((w.j + 1) * P::kKeys > (Causal ? min(p.sizes.m, p.sizes.limit(query)) : p.sizes.m)) mask(query);
       weigh(shared.lse2[stage] + 64 * half);
       pack_operand<T>(s, weights);
+      pin(s), pin(weights);
+      shared.q_full[stage].wait(ring.parity);  // long past: a branch, behind which the assembler moves no exponentials
       mma_wait<0>();
       pin(dp);
       start_dv(stage, half);
