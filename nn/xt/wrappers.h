@@ -10,6 +10,7 @@ class Wrapper : public Sublayer {
  public:
   explicit Wrapper(std::shared_ptr<Sublayer> fn) : fn_(register_module("fn", std::move(fn))) {}
   using Sublayer::operator();
+  std::string name() const override { return "Wrapper"; }
 
  protected:
   std::shared_ptr<Sublayer> fn_;
