@@ -1,6 +1,7 @@
 // Attention, plain: a block a query (forward, dq), a block a key (dk, dv), a thread an entry of the bias's gradient.
 // Scores are recomputed from q and k wherever they are needed, so nothing of size n×m is kept.
-#include <weft/ops/attention_kernel.h>
+#include <weft/cuda/attention_half.h>
+#include <weft/cuda/attention_hopper.h>
 #include <weft/ops/philox.h>
 #include <weft/cuda/block.cuh>
 
@@ -25,9 +26,16 @@ Rows rows(const Tensor& x) {
   return {data_of(x), s[0], s[1], s[2], s[3]};
 }
 
+struct Basic {
+  AttentionFn fn;
+  bool causal;
+  double scale, dropout;
+  PhiloxAt random;
+};
+
 struct Problem {
   Rows q, k, v, mask, bias, dout;
-  AttentionArgs args;
+  Basic args;
   int64_t b, h, hk, n, m, d, dv;
 
   __device__ int64_t kv(int64_t head) const { return head / (h / hk); }
@@ -47,7 +55,8 @@ struct Problem {
   template <class C>
   __device__ C keep(int64_t ib, int64_t ih, int64_t i, int64_t j) const {
     if (args.dropout == 0) return C(1);
-    const bool kept = to_uniform(philox_word(args.at.seed, args.at.offset, ((ib * h + ih) * n + i) * m + j)) >=
+    const Generator::State at = args.random.get();
+    const bool kept = to_uniform(philox_word(at.seed, at.offset, ((ib * h + ih) * n + i) * m + j)) >=
                       static_cast<float>(args.dropout);
     return kept ? C(1 / (1 - args.dropout)) : C(0);
   }
@@ -74,8 +83,20 @@ struct Problem {
 
 Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
                 const AttentionArgs& args, const Tensor& dout) {
-  return {rows(q),      rows(k),      rows(v),      rows(mask),   rows(bias),   rows(dout),   args,
-          q.shape()[0], q.shape()[1], k.shape()[1], q.shape()[2], k.shape()[2], q.shape()[3], v.shape()[3]};
+  return {rows(q),
+          rows(k),
+          rows(v),
+          rows(mask),
+          rows(bias),
+          rows(dout),
+          {args.fn, args.causal, args.scale, args.dropout, philox_at(args.at)},
+          q.shape()[0],
+          q.shape()[1],
+          k.shape()[1],
+          q.shape()[2],
+          k.shape()[2],
+          q.shape()[3],
+          v.shape()[3]};
 }
 
 // acc: [b·h·n, dv], zeros, in C.
@@ -117,11 +138,12 @@ __global__ void forward_kernel(Problem p, C* acc, Data lse) {
 
 // delta[row] = Σ dout·out - dlse
 template <class C>
-__global__ void delta_kernel(Problem p, Data out, Data dlse, C* delta) {
+__global__ void delta_kernel(Problem p, Rows out, Data dlse, C* delta) {
   WEFT_GRID_LOOP(row, p.b * p.h * p.n) {
     C sum = 0;
     for (int64_t e = 0; e < p.dv; ++e)
-      sum += out.load<C>(row * p.dv + e) * p.dout.at<C>(row / (p.n * p.h), row / p.n % p.h, row % p.n, e);
+      sum += out.at<C>(row / (p.n * p.h), row / p.n % p.h, row % p.n, e) *
+             p.dout.at<C>(row / (p.n * p.h), row / p.n % p.h, row % p.n, e);
     delta[row] = sum - dlse.load<C>(row);
   }
 }
@@ -223,6 +245,8 @@ Tensor zeros_for(const Tensor& x) {
 void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
                        const AttentionArgs& args, Tensor& out, Tensor& lse) {
   DeviceScope scope(q);
+  if (args.basic() && hopper_forward(q, k, v, mask, bias, args, out, lse)) return;
+  if (half_forward(q, k, v, mask, bias, args, out, lse)) return;
   dispatch_float(q.dtype(), [&]<class C>(Type<C>) {
     const Problem p = problem(q, k, v, mask, bias, args, {});
     const Tensor acc = zeros_for<C>(out);
@@ -242,7 +266,7 @@ void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const
                  av = zeros_for<C>(dv);
     if (n) check_cuda(cudaMemsetAsync(delta.raw_data(), 0, static_cast<size_t>(n) * sizeof(C), stream()), "attention");
     if (args.fn == AttentionFn::softmax)
-      launch("attention", n, delta_kernel<C>, p, data_of(out), data_of(dlse), delta.data<C>());
+      launch("attention", n, delta_kernel<C>, p, rows(out), data_of(dlse), delta.data<C>());
     launch_rows("attention", n, dq_kernel<C>, p, data_of(lse), delta.data<C>(), aq.data<C>());
     launch_rows("attention", p.b * p.hk * p.m, dkv_kernel<C>, p, data_of(lse), delta.data<C>(), ak.data<C>(),
                 av.data<C>());
