@@ -31,6 +31,7 @@
 #include <weft/ops/norm.h>
 #include <weft/ops/random.h>
 #include <weft/ops/reduce.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/scan.h>
 #include <weft/ops/shape.h>
 #include <weft/ops/softmax.h>

@@ -18,6 +18,7 @@ void norm_samples(SampleList& list);
 void optim_samples(SampleList& list);
 void random_samples(SampleList& list);
 void reduce_samples(SampleList& list);
+void rotary_samples(SampleList& list);
 void scan_samples(SampleList& list);
 void shape_samples(SampleList& list);
 void softmax_samples(SampleList& list);
@@ -25,6 +26,7 @@ void sort_samples(SampleList& list);
 
 const SampleList& all_samples() {
   static const SampleList list = [] {
+    const DefaultDevice host(Device::cpu());  // the walk moves inputs to where it runs
     SampleList l;
     attention_samples(l);
     conv_samples(l);
@@ -42,6 +44,7 @@ const SampleList& all_samples() {
     optim_samples(l);
     random_samples(l);
     reduce_samples(l);
+    rotary_samples(l);
     scan_samples(l);
     shape_samples(l);
     softmax_samples(l);
