@@ -11,7 +11,9 @@
 #include <cublasLt.h>
 
 #include <array>
+#include <limits>
 #include <unordered_map>
+#include <vector>
 
 namespace weft::cuda {
 
@@ -155,7 +157,7 @@ Key key_of(const Product& p, const Stored& a, const Stored& b) {
   return {static_cast<int64_t>(p.a.dtype),
           static_cast<int64_t>(p.y.dtype),
           static_cast<int64_t>(p.epilogue),
-          tf32_allowed(),
+          tf32_allowed() + 2 * products_tuned(),
           p.accumulate,
           p.batch,
           a.op,
@@ -216,8 +218,36 @@ void describe(Plan& plan, const Product& p, const Stored& a, const Stored& b) {
   layout(plan.y, p.y.dtype, {p.y.cols, p.y.rows, std::max(p.y.row_stride, p.y.cols), p.y.batch_stride, CUBLAS_OP_N});
 }
 
-// The algorithm that the library thinks fastest, given how the pointers are aligned.
-void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
+cublasStatus_t run(cublasLtHandle_t handle, Plan& plan, const Product& p) {
+  const double alpha64 = 1, beta64 = p.accumulate ? 1 : 0;
+  const float alpha32 = 1, beta32 = p.accumulate ? 1 : 0;
+  const bool wide = p.y.dtype == float64;
+  const void *alpha = wide ? static_cast<const void*>(&alpha64) : &alpha32,
+             *beta = wide ? static_cast<const void*>(&beta64) : &beta32;
+  Tensor workspace;
+  if (plan.workspace > 0) {
+    int device = 0;
+    check_cuda(cudaGetDevice(&device), p.op);
+    workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
+  }
+  return cublasLtMatmul(handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, p.y.data, &plan.y,
+                        p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
+                        plan.workspace, stream());
+}
+
+// --- the choice of an algorithm
+// ----------------------------------------------------------------------------------------
+
+constexpr int kCandidates = 8;
+
+struct Candidate {
+  cublasLtMatmulAlgo_t algo;
+  size_t workspace = 0;
+  void put_into(Plan& plan) const { plan.algo = algo, plan.workspace = workspace; }
+};
+
+// What the library proposes, the best by its own estimate first, given how the pointers are aligned.
+cublasStatus_t propose(Plan& plan, cublasLtHandle_t handle, const Product& p, int most, std::vector<Candidate>& out) {
   cublasLtMatmulPreferenceOpaque_t preference;
   check_blas(cublasLtMatmulPreferenceInit(&preference), p);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
@@ -231,14 +261,60 @@ void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
   // Parts of k are never added up in a half type.
   if (is_half(p.y.dtype))
     prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-  cublasLtMatmulHeuristicResult_t best;
+  cublasLtMatmulHeuristicResult_t results[kCandidates];
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, &plan.desc, &plan.a, &plan.b, &plan.y, &plan.y,
-                                                               &preference, 1, &best, &found);
-  plan.exists = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
-  if (plan.exists) plan.algo = best.algo, plan.workspace = best.workspaceSize;
+                                                               &preference, most, results, &found);
+  for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < found; ++i) {
+    if (results[i].state == CUBLAS_STATUS_SUCCESS) out.push_back({results[i].algo, results[i].workspaceSize});
+  }
+  return status;
+}
+
+// Milliseconds of a few runs; they compute the result that is wanted.
+float time_of(Plan& plan, cublasLtHandle_t handle, const Product& p, cudaEvent_t begin, cudaEvent_t end) {
+  float ms = std::numeric_limits<float>::infinity();
+  if (run(handle, plan, p) != CUBLAS_STATUS_SUCCESS) return ms;
+  check_cuda(cudaEventRecord(begin, stream()), p.op);
+  for (int i = 0; i < 3; ++i) run(handle, plan, p);
+  check_cuda(cudaEventRecord(end, stream()), p.op);
+  check_cuda(cudaEventSynchronize(end), p.op);
+  check_cuda(cudaEventElapsedTime(&ms, begin, end), p.op);
+  return ms;
+}
+
+// Whether the candidates are to be timed: worth it for what takes long, not possible where a run changes an operand or
+// is only being recorded.
+bool tunes(const Product& p) {
+  if (!products_tuned() || p.accumulate) return false;
+  const double work = static_cast<double>(p.batch) * static_cast<double>(p.a.rows) * static_cast<double>(p.a.cols) *
+                      static_cast<double>(p.b.cols);
+  cudaStreamCaptureStatus capture;
+  check_cuda(cudaStreamIsCapturing(stream(), &capture), p.op);
+  return work > 1e9 && capture == cudaStreamCaptureStatusNone;
+}
+
+void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
+  const bool tune = tunes(p);
+  std::vector<Candidate> candidates;
+  const cublasStatus_t status = propose(plan, handle, p, tune ? kCandidates : 1, candidates);
+  plan.exists = !candidates.empty();
   if (p.epilogue == Epilogue::none && !plan.exists)
     check_blas(status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status, p);
+  if (!plan.exists) return;
+  candidates[0].put_into(plan);
+  if (!tune) return;
+  cudaEvent_t begin, end;
+  check_cuda(cudaEventCreate(&begin), p.op);
+  check_cuda(cudaEventCreate(&end), p.op);
+  float least = std::numeric_limits<float>::infinity();
+  for (const Candidate& c : candidates) {
+    Plan trial = plan;
+    c.put_into(trial);
+    const float ms = time_of(trial, handle, p, begin, end);
+    if (ms < least) least = ms, plan = trial;
+  }
+  cudaEventDestroy(begin), cudaEventDestroy(end);
 }
 
 Plan& plan_for(Library& l, const Product& p) {
@@ -262,31 +338,96 @@ bool has_epilogue(const Product& p) {
   return !p.aux || (p.aux_stride % 8 == 0 && alignment(p.aux, 16) == 16);
 }
 
+// --- rows that begin anywhere ----------------------------------------------------------------------------------------
+
+// Half types are fed to the tensor cores 16 bytes at a time. Rows that do not begin at multiples of that keep the
+// library to algorithms several times slower, so a large product is worth a copy of such operands.
+constexpr int64_t kUses = 256;  // of each element, from which on
+
+bool is_awkward(const Matrices& x, int64_t batch) {
+  const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
+  const Stored s = stored(x);
+  return alignment(x.data, 16) != 16 || s.ld % whole != 0 || (batch > 1 && x.batch_stride % whole != 0);
+}
+
+template <class T>
+__global__ void copy_rows_kernel(const T* from, int64_t from_row, int64_t from_batch, T* to, int64_t to_row,
+                                 int64_t to_batch, int64_t rows, int64_t cols, int64_t batch) {
+  for (int64_t r = int64_t{blockIdx.x} * blockDim.y + threadIdx.y; r < rows * batch;
+       r += int64_t{gridDim.x} * blockDim.y) {
+    const T* in = from + r / rows * from_batch + r % rows * from_row;
+    T* out = to + r / rows * to_batch + r % rows * to_row;
+#pragma unroll 8
+    for (int64_t c = threadIdx.x; c < cols; c += 32) out[c] = in[c];
+  }
+}
+
+// Copies between matrices of one orientation.
+void copy_rows(const Matrices& from, const Matrices& to, int64_t batch, const char* op) {
+  const bool row_major = to.col_stride == 1;
+  const int64_t rows = row_major ? to.rows : to.cols, cols = row_major ? to.cols : to.rows;
+  const int64_t from_row = row_major ? from.row_stride : from.col_stride;
+  const int64_t to_row = row_major ? to.row_stride : to.col_stride;
+  const auto run = [&]<class T>(Type<T>) {
+    const auto blocks = static_cast<unsigned>(std::clamp<int64_t>((rows * batch + 7) / 8, 1, 132 * 64));
+    copy_rows_kernel<T><<<blocks, dim3(32, 8), 0, stream()>>>(static_cast<const T*>(from.data), from_row,
+                                                              from.batch_stride, static_cast<T*>(to.data), to_row,
+                                                              to.batch_stride, rows, cols, batch);
+    check_cuda(cudaGetLastError(), op);
+  };
+  size_of(to.dtype) == 4 ? run(Type<uint32_t>{}) : run(Type<uint16_t>{});
+}
+
+// Memory like x's, with rows that begin at multiples of 16 bytes.
+Matrices padded(const Matrices& x, int64_t batch, Tensor& memory) {
+  const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
+  const Stored s = stored(x);
+  const int64_t row = (s.rows + whole - 1) / whole * whole, one = row * s.cols, count = x.batch_stride == 0 ? 1 : batch;
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "matmul");
+  memory = empty({count * one}, x.dtype, Device::cuda(device));
+  Matrices y = x;
+  y.data = memory.raw_data();
+  if (s.op == CUBLAS_OP_N)
+    y.row_stride = row, y.col_stride = 1;
+  else
+    y.row_stride = 1, y.col_stride = row;
+  y.batch_stride = x.batch_stride == 0 ? 0 : one;
+  return y;
+}
+
+// Computes p on copies of what is awkward about it; false, with nothing done, where that would not pay.
+bool multiply_padded(const Product& p) {
+  const bool a = is_awkward(p.a, p.batch), b = is_awkward(p.b, p.batch), y = is_awkward(p.y, p.batch);
+  if (!is_half(p.a.dtype) || p.aux || !(a || b || y)) return false;
+  if ((a && p.y.cols < kUses) || (b && p.y.rows < kUses) || (y && (p.a.cols < kUses || p.accumulate))) return false;
+  Tensor memory[3];
+  Product q = p;
+  const auto stage = [&](Matrices& x, Tensor& m, bool filled) {
+    const Matrices from = x;
+    x = padded(from, p.batch, m);
+    if (filled) copy_rows(from, x, x.batch_stride == 0 ? 1 : p.batch, p.op);
+  };
+  if (y) stage(q.y, memory[2], false);
+  if (a) stage(q.a, memory[0], true);
+  if (b) stage(q.b, memory[1], true);
+  if (!multiply(q)) return false;
+  if (y) copy_rows(q.y, p.y, p.batch, p.op);
+  return true;
+}
+
 }  // namespace
 
 bool multiply(const Product& p) {
   if (p.y.rows == 0 || p.y.cols == 0 || p.batch == 0) return true;
   if (!has_epilogue(p)) return false;
+  if (multiply_padded(p)) return true;
   Library& l = library(p);
   Plan& plan = plan_for(l, p);
   if (!plan.exists) return false;
   set_pointers(plan, p);
 
-  const double alpha64 = 1, beta64 = p.accumulate ? 1 : 0;
-  const float alpha32 = 1, beta32 = p.accumulate ? 1 : 0;
-  const bool wide = p.y.dtype == float64;
-  const void *alpha = wide ? static_cast<const void*>(&alpha64) : &alpha32,
-             *beta = wide ? static_cast<const void*>(&beta64) : &beta32;
-  Tensor workspace;
-  if (plan.workspace > 0) {
-    int device = 0;
-    check_cuda(cudaGetDevice(&device), p.op);
-    workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
-  }
-  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, p.y.data, &plan.y,
-                            p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
-                            plan.workspace, stream()),
-             p);
+  check_blas(run(l.handle, plan, p), p);
   return true;
 }
 
