@@ -74,8 +74,7 @@ void launch_grid(int64_t columns, int64_t rows, void (*kernel)(Params...), Args&
   check_cuda(cudaGetLastError(), "conv");
 }
 
-// --- direct
-// ------------------------------------------------------------------------------------------------------------
+// --- direct ---------------------------------------------------------------------------------------------------------
 
 template <class T>
 __global__ void direct_kernel(const T* x, const T* weight, const T* bias, T* y, Sizes s) {
@@ -146,8 +145,7 @@ __global__ void direct_weight_grad_kernel(const T* x, const T* dy, T* dweight, S
   }
 }
 
-// --- patches
-// -----------------------------------------------------------------------------------------------------------
+// --- patches --------------------------------------------------------------------------------------------------------
 
 // patches: [patch, images·out_plane]; T is any type of the elements' size.
 template <class T>

@@ -15,8 +15,7 @@ namespace weft::cuda {
 
 namespace {
 
-// --- numbers
-// -----------------------------------------------------------------------------------------------------------
+// --- numbers --------------------------------------------------------------------------------------------------------
 
 template <class C>
 __device__ C activate(Activation activation, C v) {
@@ -53,8 +52,7 @@ __device__ C activation_grad(Activation activation, C saved, C dy) {
   return dy;
 }
 
-// --- memory
-// ------------------------------------------------------------------------------------------------------------
+// --- memory ---------------------------------------------------------------------------------------------------------
 
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
@@ -96,8 +94,7 @@ void with_pack(int64_t cols, std::initializer_list<Rows<T>> operands, F&& f) {
     f(std::integral_constant<int, 1>{});
 }
 
-// --- finish
-// ------------------------------------------------------------------------------------------------------------
+// --- finish ---------------------------------------------------------------------------------------------------------
 
 // z, pre, y: [rows, cols]; bias: [cols] or null; pre may be null, y may be z.
 template <class T, int N>
@@ -130,8 +127,7 @@ void finish(const Tensor& z, const Tensor& bias, Activation activation, const Te
   });
 }
 
-// --- grad
-// --------------------------------------------------------------------------------------------------------------
+// --- grad -----------------------------------------------------------------------------------------------------------
 
 constexpr int kLanes = 32, kWarps = kThreads / kLanes;
 

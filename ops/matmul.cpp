@@ -43,8 +43,7 @@ int64_t merged_stride(const Tensor& x, int64_t last) {
   return first;
 }
 
-// --- batches
-// -----------------------------------------------------------------------------------------------------------
+// --- batches --------------------------------------------------------------------------------------------------------
 
 // What the leading dimensions of a and b together walk through, merged where both allow.
 struct Batches {
