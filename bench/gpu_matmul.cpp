@@ -125,6 +125,17 @@ void add_matmul_cases() {
   }
 
   add_tuned(first);
+  for (const int64_t out : {768, 2304, 3072}) {  // the column sums alone, beside linear_bias/.../fwd
+    add(concat("bias_grad/16384x768x", out, "/bf16/step"), [=]() -> Step {
+      const Tensor x = randn({16384, 768}, {.dtype = bfloat16}), w = randn({out, 768}, {.dtype = bfloat16}),
+                   b = zeros({out}).requires_grad_(), dy = randn({16384, out}, {.dtype = bfloat16});
+      return [=] {
+        b.set_grad({});
+        const Autocast scope(bfloat16);
+        linear(x, w, b).backward(dy);
+      };
+    });
+  }
 
   // FLASH's linear attention: groups of 256 rows, keys of 128, values of 1024.
   add(
