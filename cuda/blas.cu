@@ -24,7 +24,7 @@ Matrices transposed(const Matrices& x) {
 
 // --- how an operand lies --------------------------------------------------------------------------------------------
 
-Stored stored(const Matrices& x) {
+StoredMatrix stored(const Matrices& x) {
   const bool row_major = (x.col_stride == 1 || x.cols == 1) && (x.row_stride >= x.cols || x.rows == 1);
   const int64_t run = row_major ? x.cols : x.rows, count = row_major ? x.rows : x.cols;
   // The stride of a single row means nothing and may be anything: take one that suits every algorithm.
@@ -47,7 +47,7 @@ constexpr int64_t kUses = 256;  // of each element, from which on
 
 bool is_awkward(const Matrices& x, int64_t batch) {
   const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
-  const Stored s = stored(x);
+  const StoredMatrix s = stored(x);
   return alignment(x.data, 16) != 16 || s.ld % whole != 0 || (batch > 1 && x.batch_stride % whole != 0);
 }
 
@@ -82,7 +82,7 @@ void copy_rows(const Matrices& from, const Matrices& to, int64_t batch, const ch
 // Memory like x's, with rows that begin at multiples of 16 bytes.
 Matrices padded(const Matrices& x, int64_t batch, Tensor& memory) {
   const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
-  const Stored s = stored(x);
+  const StoredMatrix s = stored(x);
   const int64_t row = (s.rows + whole - 1) / whole * whole, one = row * s.cols, count = x.batch_stride == 0 ? 1 : batch;
   int device = 0;
   check_cuda(cudaGetDevice(&device), "matmul");

@@ -109,7 +109,7 @@ Library& library(const Product& p) {
   return l;
 }
 
-Key key_of(const Product& p, const Stored& a, const Stored& b) {
+Key key_of(const Product& p, const StoredMatrix& a, const StoredMatrix& b) {
   return {static_cast<int64_t>(p.a.dtype),
           static_cast<int64_t>(p.y.dtype),
           static_cast<int64_t>(p.epilogue),
@@ -146,7 +146,7 @@ void set_pointers(Plan& plan, const Product& p) {
   if (p.aux) set(plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.aux, p);
 }
 
-void describe(Plan& plan, const Product& p, const Stored& a, const Stored& b) {
+void describe(Plan& plan, const Product& p, const StoredMatrix& a, const StoredMatrix& b) {
   const bool wide = p.y.dtype == float64;
   const cublasComputeType_t compute = wide                                     ? CUBLAS_COMPUTE_64F
                                       : p.a.dtype == float32 && tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32
@@ -158,7 +158,7 @@ void describe(Plan& plan, const Product& p, const Stored& a, const Stored& b) {
   if (p.aux) set(plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.aux_stride, p);
   set_pointers(plan, p);
 
-  const auto layout = [&](cublasLtMatrixLayoutOpaque_t& l, DType dtype, const Stored& s) {
+  const auto layout = [&](cublasLtMatrixLayoutOpaque_t& l, DType dtype, const StoredMatrix& s) {
     check_blas(cublasLtMatrixLayoutInit(&l, type_of(dtype), static_cast<uint64_t>(s.rows),
                                         static_cast<uint64_t>(s.cols), s.ld),
                p);
@@ -273,7 +273,7 @@ void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
 }
 
 Plan& plan_for(Library& l, const Product& p) {
-  const Stored a = stored(p.a), b = stored(p.b);
+  const StoredMatrix a = stored(p.a), b = stored(p.b);
   const Key key = key_of(p, a, b);
   if (const auto it = l.plans.find(key); it != l.plans.end()) return it->second;
   if (l.plans.size() >= kMaxPlans) l.plans.clear();

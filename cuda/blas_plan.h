@@ -8,11 +8,11 @@
 namespace weft::cuda {
 
 /// A matrix as the library names it: rows and cols as stored, column after column.
-struct Stored {
+struct StoredMatrix {
   int64_t rows, cols, ld, batch_stride;
   cublasOperation_t op;  // what turns it into the transpose of our matrix
 };
-Stored stored(const Matrices& x);
+StoredMatrix stored(const Matrices& x);
 
 /// The largest power of two up to limit that divides the address.
 uint32_t alignment(const void* p, uint32_t limit = 256);
