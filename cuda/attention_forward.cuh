@@ -234,7 +234,6 @@ __global__ void combine_kernel(const __grid_constant__ Problem p, const __grid_c
 /// Fills in how C's blocks are dealt out and runs them.
 template <class C>
 void run_forward(const Problem& p) {
-  constexpr int kProcessors = 132, kCache = 32 << 20;  // of an H100: a guide for sizes, nothing depends on it
   using T = typename C::T;
   ForwardPlan plan{};
   const int group = p.h / p.hk, n = p.max_q, m = p.max_k;
@@ -243,7 +242,7 @@ void run_forward(const Problem& p) {
   plan.heads = p.sequences * (p.h / plan.pack);
   const int64_t head_bytes = int64_t{2} * m * (p.d + p.dv_size) * plan.pack / group;
   plan.heads_at_once =
-      static_cast<int>(std::clamp<int64_t>(kCache / std::max<int64_t>(head_bytes, 1), 1, std::max(plan.heads, 1)));
+      static_cast<int>(std::clamp<int64_t>(kCacheBytes / std::max<int64_t>(head_bytes, 1), 1, std::max(plan.heads, 1)));
   plan.columns = (p.dv_size + C::DV - 1) / C::DV;
   plan.backwards = p.right < m;
   const int units = plan.tiles * plan.heads * plan.columns, key_tiles = (m + C::kCols - 1) / C::kCols;
