@@ -1,6 +1,7 @@
 // Capturing a step and replaying it. While a thread captures, its stream on the device is a private one in capture
 // mode, its memory there comes from the graph's arena, and what changes between replays is read from slots.
 #include <weft/cuda/graph.h>
+#include <weft/ops/matmul.h>
 #include <weft/cuda/state.cuh>
 
 #include <algorithm>
@@ -75,6 +76,7 @@ class CaptureScope {
     check_cuda(begun, "graph");
     before_ = std::exchange(override_stream(device_.index), stream_);
     capturing() = &c;
+    Autocast::forget();  // what was converted before would not be converted again in a replay
   }
   // Throws away what was captured if finish() has not been reached.
   ~CaptureScope() {
@@ -92,6 +94,7 @@ class CaptureScope {
  private:
   cudaError_t leave(cudaGraph_t& graph) {
     capturing() = nullptr;
+    Autocast::forget();  // what is converted in here exists once the graph has run
     override_stream(device_.index) = before_;
     arena_.close();
     const cudaError_t status = cudaStreamEndCapture(stream_, &graph);

@@ -101,6 +101,13 @@ __device__ __forceinline__ void raise_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
 }
 
+/// Whether a block of Groups warpgroups, whose threads start with an even share, can have one of them lowered to
+/// `lowered` and the others raised to `raised`: a raise waits for ever for registers that nobody gives back.
+template <int Groups>
+constexpr bool fits_registers(int lowered, int raised) {
+  return lowered + (Groups - 1) * raised <= 65536 / (Groups * kWarpgroup) / 8 * 8 * Groups;
+}
+
 // --- The copy engine ---
 
 /// Fetches the box at (column, row, h, b) of the mapped tensor into `to`; its bytes count on the barrier.
@@ -111,6 +118,14 @@ __device__ __forceinline__ void load_box(void* to, const CUtensorMap& map, Barri
       "[%2];" ::"r"(shared_address(to)),
       "l"(&map), "r"(shared_address(&full)), "r"(column), "r"(row), "r"(h), "r"(b)
       : "memory");
+}
+
+/// Fetches bytes that lie in a row (a multiple of 16, both ends aligned to 16); they count on the barrier.
+__device__ __forceinline__ void load_line(void* to, const void* from, int bytes, Barrier& full) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(to)),
+               "l"(from), "r"(bytes), "r"(shared_address(&full))
+               : "memory");
 }
 
 // --- Tiles and their descriptors ---
@@ -247,6 +262,14 @@ template <class T, int N>
 __device__ __forceinline__ void pack_operand(const float (&d)[N], uint32_t (&a)[N / 2]) {
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) a[i] = pack<T>(d[2 * i], d[2 * i + 1]);
+}
+
+/// Four 8×8 matrices to shared memory: of matrix i, thread t holds row t/4, columns 2(t%4) + {0, 1} in x[i], and row r
+/// goes to the address that thread 8i + r gives.
+__device__ __forceinline__ void store_matrices(void* to, const uint32_t* x) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(to)), "r"(x[0]),
+               "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
 }
 
 #endif

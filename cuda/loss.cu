@@ -1,6 +1,7 @@
 // Cross entropy by rows of logits, in one pass where only the loss is asked for and in one read and one write where the
 // gradient takes the logits' place (docs/cuda_rows.md). Rows begin anywhere: of each, the elements before the first
 // address that 16 divides and those that fill no pack at its end are moved one by one.
+#include <weft/ops/loss_op.h>
 #include <weft/cuda/rows.cuh>
 
 #include <cmath>
@@ -18,6 +19,7 @@ struct Classes {
   const int64_t* target;
   Data weight;  // of each class; no data: 1
   int64_t weight_stride, ignore_index, rows, n;
+  int64_t stride;  // from row to row of the logits
   C on, all;
   Fault out_of_range;
 
@@ -150,7 +152,7 @@ __global__ void __launch_bounds__(kThreads)
       loss[r] = row_weight[r] = lse[r] = C(0);
       continue;
     }
-    const T* row = logits + r * a.n;
+    const T* row = logits + r * a.stride;
     Seen<C> seen;
     each_in_row<V, G>(row, a.n, team.thread(), [&](int64_t, int64_t i, const auto& raw) {
       seen.add(raw);
@@ -222,8 +224,8 @@ __global__ void __launch_bounds__(kThreads)
   const C spread = spread_of(a, team);
   for (int64_t r = int64_t{blockIdx.x} * kTeams + threadIdx.x / G; r < a.rows; r += int64_t{gridDim.x} * kTeams) {
     const RowGradient<C> d(a, a.of(r), lse[r], scale[r * scale_step], spread);
-    T* out = dlogits + r * a.n;
-    each_in_row<V, G>(logits + r * a.n, a.n, team.thread(),
+    T* out = dlogits + r * a.stride;
+    each_in_row<V, G>(logits + r * a.stride, a.n, team.thread(),
                       [&](int64_t, int64_t i, const auto& raw) { put(out, i, d.of(a, i, raw)); });
   }
 }
@@ -242,7 +244,7 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G)
   const int teams = blockDim.x / G;
   const C spread = spread_of(a, team);
   for (int64_t r = int64_t{blockIdx.x} * teams + threadIdx.x / G; r < a.rows; r += int64_t{gridDim.x} * teams) {
-    T* row = logits + r * a.n;
+    T* row = logits + r * a.stride;
     const int64_t t = a.of(r);
     if (t < 0 && team.thread() == 0) check_target(a, r);
 
@@ -290,13 +292,14 @@ __global__ void row_weights_kernel(Classes<C> a, C* row_weight) {
 
 template <class C>
 Classes<C> classes(const char* op, const Tensor& target, const Tensor& weight, int64_t ignore_index, double smoothing,
-                   int64_t n) {
+                   int64_t n, int64_t stride) {
   return {target.data<int64_t>(),
           data_of(weight),
           weight.defined() ? weight.strides()[0] : 0,
           ignore_index,
           target.numel(),
           n,
+          stride,
           C(1 - smoothing),
           C(smoothing / static_cast<double>(n)),
           fault(op, 0, n, kRange)};
@@ -331,7 +334,7 @@ void cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& wei
   dispatch_floating(logits.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
     constexpr int V = kPack<T>;
-    const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n);
+    const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n, detail::row_stride(logits));
     const auto run = [&](auto kernel, int64_t teams) {
       kernel<<<team_blocks(rows, teams), kThreads, 0, stream()>>>(a, logits.data<T>(), loss.data<C>(),
                                                                   row_weight.data<C>(), lse.data<C>());
@@ -348,7 +351,7 @@ void cross_entropy_backward(const Tensor& logits, const Tensor& target, const Te
   const int64_t n = logits.size(-1), rows = target.numel();
   with_packs(logits, dlogits, [&]<class T, int V>(Type<T>, std::integral_constant<int, V>) {
     using C = acc_t<T>;
-    const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n);
+    const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n, detail::row_stride(logits));
     const auto run = [&](auto kernel, int64_t teams) {
       kernel<<<team_blocks(rows, teams), kThreads, 0, stream()>>>(
           a, logits.data<T>(), lse.data<C>(), scale.data<C>(), int64_t{scale.numel() == 1 ? 0 : 1}, dlogits.data<T>());
@@ -367,7 +370,7 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
   dispatch_floating(logits.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
     constexpr int V = kPack<T>;
-    const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n);
+    const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n, detail::row_stride(logits));
     const auto run = [&](auto kernel, int64_t teams, int threads, int64_t kept) {
       const auto bytes = static_cast<size_t>(kept) * 16;
       check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
@@ -388,7 +391,7 @@ void row_weights(const char* op, const Tensor& target, const Tensor& weight, int
                  Tensor& row_weight) {
   DeviceScope scope(target);
   dispatch_float(row_weight.dtype(), [&]<class C>(Type<C>) {
-    launch(op, target.numel(), row_weights_kernel<C>, classes<C>(op, target, weight, ignore_index, 0, n),
+    launch(op, target.numel(), row_weights_kernel<C>, classes<C>(op, target, weight, ignore_index, 0, n, n),
            row_weight.data<C>());
   });
 }

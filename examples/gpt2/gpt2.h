@@ -5,7 +5,7 @@
 #include <weft/nn/container.h>
 #include <weft/nn/embedding.h>
 #include <weft/nn/norm.h>
-#include <weft/ops/matmul.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/shape.h>
 #include <weft/tensor/safetensors.h>
 

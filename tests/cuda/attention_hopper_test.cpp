@@ -125,6 +125,53 @@ TEST_CASE("attention on Hopper: forward") {
   }
 }
 
+TEST_CASE("attention on Hopper: backward") {
+  if (!has_hopper()) return;
+  const Tensor none;
+  for (const Case& c : kCases) {
+    CAPTURE(text(c));
+    const Inputs x = inputs(c);
+    const double bound = c.dtype == float16 ? 4e-3 : 2e-2;
+    Tensor out = poisoned({c.b, c.h, c.n, c.d}, c.dtype), lse = poisoned({c.b, c.h, c.n}, float32), dbias;
+    REQUIRE(cuda::hopper_forward(x.q, x.k, x.v, none, none, args_of(c), out, lse));
+    Tensor dq = transpose(poisoned({c.b, c.n, c.h, c.d}, c.dtype), 1, 2), dk = poisoned({c.b, c.hk, c.m, c.d}, c.dtype),
+           dv = poisoned({c.b, c.hk, c.m, c.d}, c.dtype);
+    REQUIRE(cuda::hopper_backward(x.q, x.k, x.v, none, none, args_of(c), out, lse, x.dout, x.dlse, dq, dk, dv, dbias));
+    Tensors in;
+    for (const Tensor& t : {x.q, x.k, x.v}) in.push_back(t.cpu().to(float32).requires_grad_());
+    const AttentionResult y = attention_with_lse(in[0], in[1], in[2], {.causal = c.causal});
+    const Tensors want = grad({y.out, y.lse}, in, {x.dout.cpu().to(float32), x.dlse.cpu()});
+    CHECK(error(dq, want[0]) < bound);
+    CHECK(error(dk, want[1]) < bound);
+    CHECK(error(dv, want[2]) < bound);
+    CHECK(wrong_rows(dq, want[0]) == "");
+    CHECK(wrong_rows(dk, want[1]) == "");
+    CHECK(wrong_rows(dv, want[2]) == "");
+  }
+}
+
+TEST_CASE("attention on Hopper: the same bits every time") {
+  if (!has_hopper()) return;
+  const Tensor none;
+  for (const Case& c : {Case{2, 16, 8, 1500, 1500, 128, true}, Case{2, 16, 16, 1500, 1500, 64, false}}) {
+    CAPTURE(text(c));
+    const Inputs x = inputs(c);
+    Tensor out = empty({c.b, c.h, c.n, c.d}, c.dtype, x.q.device()),
+           lse = empty({c.b, c.h, c.n}, float32, x.q.device());
+    REQUIRE(cuda::hopper_forward(x.q, x.k, x.v, none, none, args_of(c), out, lse));
+    Tensors first;
+    for (int i = 0; i < 4; ++i) {
+      Tensor dq = poisoned(x.q.shape(), c.dtype), dk = poisoned(x.k.shape(), c.dtype),
+             dv = poisoned(x.v.shape(), c.dtype), dbias;
+      cuda::hopper_backward(x.q, x.k, x.v, none, none, args_of(c), out, lse, x.dout, none, dq, dk, dv, dbias);
+      if (i == 0) first = {dq, dk, dv};
+      CHECK(all(eq(dq, first[0])).item<int64_t>() == 1);
+      CHECK(all(eq(dk, first[1])).item<int64_t>() == 1);
+      CHECK(all(eq(dv, first[2])).item<int64_t>() == 1);
+    }
+  }
+}
+
 TEST_CASE("attention on Hopper: what is not its own is left alone") {
   if (!has_hopper()) return;
   const Tensor none, q = zeros({1, 2, 8, 64}, {.dtype = bfloat16, .device = Device::cuda()}),
@@ -152,7 +199,7 @@ TEST_CASE("attention on Hopper: speed") {
                                                                                               {128, 16384, false}}) {
     const int64_t b = 16384 / n, h = 2048 / d;
     auto random = [&] { return randn({b, h, n, d}, {.dtype = bfloat16, .device = Device::cuda()}); };
-    const Tensor q = random(), k = random(), v = random();
+    const Tensor q = random(), k = random(), v = random(), dout = random();
     AttentionArgs args;
     args.causal = causal, args.scale = 1 / std::sqrt(static_cast<double>(d));
     Tensor out = empty_like(q), lse = empty({b, h, n}, float32, q.device());
@@ -167,8 +214,12 @@ TEST_CASE("attention on Hopper: speed") {
     };
     const int times = n >= 16384 ? 20 : 60;
     const double forward = time([&] { cuda::hopper_forward(q, k, v, none, none, args, out, lse); }, times);
-    std::printf("d %3d n %5d %s forward %6.1f TFLOP/s\n", int(d), int(n), causal ? "causal" : "full  ",
-                flops / forward * 1e-12);
+    Tensor dq = empty_like(q), dk = empty_like(q), dv = empty_like(q), dbias;
+    const double backward =
+        time([&] { cuda::hopper_backward(q, k, v, none, none, args, out, lse, dout, none, dq, dk, dv, dbias); }, times);
+    std::printf("d %3d n %5d %s forward %6.1f backward %6.1f TFLOP/s\n", int(d), int(n), causal ? "causal" : "full  ",
+                flops / forward * 1e-12, 2.5 * flops / backward * 1e-12);
+    std::fflush(stdout);
   }
 }
 #endif

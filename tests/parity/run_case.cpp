@@ -207,6 +207,7 @@ void run(const CaseFile& c, const RunOptions& options, CaseResult& result) {
   }
   for (const auto& [name, t] : c.draws) draws[name] = place(t);
   Arguments arguments(c.call, inputs, draws);
+  const DefaultDevice there(options.device);
   const Tensors outputs = subject.call(arguments);
   arguments.finish();
 
