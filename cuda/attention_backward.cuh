@@ -159,17 +159,17 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   auto stats = [&](int step) { return shared + C::kAtStats + step % 2 * C::kStats; };
   auto fetch_values = [&](int c) {
     const T* v = p.v.at<const T>(s.b, kv_head, s.k0 + j0) + c;
-    values.template fetch<C::kThreads, T>([&](int r) { return v + r * p.v.n; }, s.m - j0, p.dv_size - c);
+    values.template fetch<C::kThreads>(v, p.v.n, s.m - j0, p.dv_size - c);
   };
   auto fetch_douts = [&](int step, int c) {
     const int i0 = query_of(step);
     const T* dout = p.dout.at<const T>(s.b, head_of(step), s.q0 + i0) + c;
-    douts(step).template fetch<C::kThreads, T>([&](int r) { return dout + r * p.dout.n; }, s.n - i0, p.dv_size - c);
+    douts(step).template fetch<C::kThreads>(dout, p.dout.n, s.n - i0, p.dv_size - c);
   };
   auto fetch_step = [&](int step) {
     const int i0 = query_of(step), head = head_of(step);
     const T* q = p.q.at<const T>(s.b, head, s.q0 + i0);
-    queries(step).template fetch<C::kThreads, T>([&](int r) { return q + r * p.q.n; }, s.n - i0, p.d);
+    queries(step).template fetch<C::kThreads>(q, p.q.n, s.n - i0, p.d);
     if constexpr (!C::kBlocksOfValues) fetch_douts(step, column);
     if (p.softmax() && threadIdx.x < 2 * C::kQueries) {
       const int which = threadIdx.x / C::kQueries, r = threadIdx.x % C::kQueries;
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 
   if (steps > 0) {
     const T* k = p.k.at<const T>(s.b, kv_head, s.k0 + j0);
-    keys.template fetch<C::kThreads, T>([&](int r) { return k + r * p.k.n; }, s.m - j0, p.d);
+    keys.template fetch<C::kThreads>(k, p.k.n, s.m - j0, p.d);
     if constexpr (C::kDoesKeys && !C::kBlocksOfValues) fetch_values(0);
     fetch_step(0);
   }

@@ -51,8 +51,8 @@ __global__ void __launch_bounds__(C::kThreads, C::D <= 128 ? 2 : 1)
     __syncthreads();  // nobody reads the last tiles
     const T* k = p.k.at<const T>(s.b, kv_head, j0);
     const T* q = p.q.at<const T>(s.b, head, i0);
-    keys.template fetch<C::kThreads, T>([&](int r) { return k + r * p.k.n; }, s.m - j0, p.d);
-    queries.template fetch<C::kThreads, T>([&](int r) { return q + r * p.q.n; }, s.n - i0, p.d);
+    keys.template fetch<C::kThreads>(k, p.k.n, s.m - j0, p.d);
+    queries.template fetch<C::kThreads>(q, p.q.n, s.n - i0, p.d);
     if (p.softmax() && threadIdx.x < 2 * C::kQueries) {
       const int which = threadIdx.x / C::kQueries, r = threadIdx.x % C::kQueries;
       const bool wanted = i0 + r < s.n;
@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(C::kThreads, C::D <= 128 ? 2 : 1)
       if (c > 0) __syncthreads();
       const T* v = p.v.at<const T>(s.b, kv_head, j0) + c;
       const T* dout = p.dout.at<const T>(s.b, head, i0) + c;
-      values.template fetch<C::kThreads, T>([&](int r) { return v + r * p.v.n; }, s.m - j0, p.dv_size - c);
-      douts.template fetch<C::kThreads, T>([&](int r) { return dout + r * p.dout.n; }, s.n - i0, p.dv_size - c);
+      values.template fetch<C::kThreads>(v, p.v.n, s.m - j0, p.dv_size - c);
+      douts.template fetch<C::kThreads>(dout, p.dout.n, s.n - i0, p.dv_size - c);
       mma::commit_copies();
       mma::wait_copies<0>();
       __syncthreads();
