@@ -70,11 +70,12 @@ Swept sweep(const Projection& p, const Wanted& wanted, const Tensor& scale) {
   if (wanted.weight) out.dweight = empty(weight.shape(), p.sums(), x.device());
   if (wanted.bias) out.dbias = zeros(bias.shape(), {.dtype = p.sums(), .device = x.device()});
   if (r == 0 && wanted.weight) fill_into(out.dweight, 0);
-  Tensor memory = detail::empty_rows(std::min(p.chunk, r), p.classes(), p.product, x.device());
+  // Rows begin at multiples of 64 elements: products take their fast kernels whatever the number of classes is.
+  const Tensor memory = empty({std::min(p.chunk, r), (p.classes() + 63) / 64 * 64}, p.product, x.device());
   for (int64_t begin = 0; begin < r; begin += p.chunk) {
     const int64_t n = std::min(p.chunk, r - begin);
     const auto part = [&](const Tensor& t) { return narrow(t, 0, begin, n); };
-    Tensor logits = narrow(memory, 0, 0, n), loss = part(out.loss);
+    Tensor logits = slice(narrow(memory, 0, 0, n), 1, 0, p.classes()), loss = part(out.loss);
     if (bias.defined()) copy_into(expand(bias, logits.shape()), logits);
     detail::multiply_into(part(x), transpose(weight, 0, 1), logits, bias.defined());
     if (!wanted.any()) {
