@@ -327,6 +327,8 @@ struct Consumer {
       if ((w.j + 1) * P::kKeys > (Causal ? min(p.sizes.m, p.sizes.limit(query)) : p.sizes.m)) mask(query);
       weigh(shared.lse2[stage] + 64 * half);
       pack_operand<T>(s, weights);
+      pin(s), pin(weights);
+      shared.q_full[stage].wait(ring.parity);  // long past: a branch, behind which the assembler moves no exponentials
       mma_wait<0>();
       pin(dp);
       start_dv(stage, half);
@@ -382,6 +384,7 @@ struct Consumer {
 template <class T, class P, bool Causal>
 __global__ void __launch_bounds__(3 * kWarpgroup, 1) backward_kernel(const __grid_constant__ Params<T> p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  static_assert(fits_registers<3>(P::kLoaderRegisters, P::kRegisters));
   auto& shared = shared_memory<Shared<T, P>>();
   if (threadIdx.x == 0) {
     shared.kv_full.init(1), shared.turn.init(1), shared.added.init(8);

@@ -9,7 +9,7 @@ namespace weft::cuda {
 namespace hopper {
 namespace {
 
-// Rows of queries of a block are 64 · kConsumers. Registers a thread: 64K / threads before, then as set here.
+// Rows of queries of a block are 64 · kConsumers. Registers a thread: an even share at first, then as set here.
 template <int D, bool Causal>
 struct Plan;
 template <bool Causal>
@@ -18,8 +18,8 @@ struct Plan<64, Causal> {
 };
 template <bool Causal>
 struct Plan<128, Causal> {
-  static constexpr int kDim = 128, kConsumers = 2, kKeys = Causal ? 128 : 176, kStages = 2, kLoaderRegisters = 32,
-                       kRegisters = 240;
+  static constexpr int kDim = 128, kConsumers = 2, kKeys = Causal ? 128 : 176, kStages = 2, kLoaderRegisters = 40,
+                       kRegisters = 232;
 };
 
 template <class T, class P>
@@ -276,6 +276,7 @@ template <class T, class P, bool Causal>
 __global__ void __launch_bounds__((1 + P::kConsumers) * kWarpgroup, 1)
     forward_kernel(const __grid_constant__ Params<T> p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  static_assert(fits_registers<1 + P::kConsumers>(P::kLoaderRegisters, P::kRegisters));
   auto& shared = shared_memory<Shared<T, P>>();
   if (threadIdx.x == 0) {
     const int warps = 4 * P::kConsumers;

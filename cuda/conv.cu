@@ -9,6 +9,7 @@
 #include <weft/ops/conv_geometry.h>
 #include <weft/ops/copy.h>
 #include <weft/cuda/block.cuh>
+#include <weft/cuda/walk.cuh>
 
 namespace weft::cuda {
 
@@ -18,7 +19,8 @@ struct Sizes {
   int64_t batch;
   int groups, ci, co;  // ci, co: channels of one group
   int h, w, kh, kw, oh, ow;
-  ConvGeometry g;
+  int stride[2], before[2], dilation[2];
+  Divider by_w, by_ow, by_out_plane, by_stride[2];
 
   Sizes(const Tensor& x, const Tensor& weight, const Tensor& y, const ConvGeometry& g)
       : batch(x.shape()[0]),
@@ -31,31 +33,39 @@ struct Sizes {
         kw(static_cast<int>(weight.shape()[3])),
         oh(static_cast<int>(y.shape()[2])),
         ow(static_cast<int>(y.shape()[3])),
-        g(g) {}
+        by_w(static_cast<uint32_t>(std::max(w, 1))),
+        by_ow(static_cast<uint32_t>(ow)),
+        by_out_plane(static_cast<uint32_t>(oh * ow)) {
+    for (int d = 0; d < 2; ++d) {
+      stride[d] = static_cast<int>(g.stride[d]), before[d] = static_cast<int>(g.before[d]);
+      dilation[d] = static_cast<int>(g.dilation[d]);
+      by_stride[d] = Divider(static_cast<uint32_t>(stride[d]));
+    }
+  }
 
   WEFT_HD int plane() const { return h * w; }
   WEFT_HD int out_plane() const { return oh * ow; }
   WEFT_HD int64_t patch() const { return int64_t{ci} * kh * kw; }
   bool pointwise() const {
-    return kh * kw == 1 && g.stride[0] == 1 && g.stride[1] == 1 && g.before[0] == 0 && g.before[1] == 0 && oh == h &&
-           ow == w;
+    return kh * kw == 1 && stride[0] == 1 && stride[1] == 1 && before[0] == 0 && before[1] == 0 && oh == h && ow == w;
   }
   // Where output (p, q) reads for tap (i, j) in a plane of the input; -1 in the padding.
   __device__ int source(int p, int q, int i, int j) const {
-    const int r =
-        p * static_cast<int>(g.stride[0]) + i * static_cast<int>(g.dilation[0]) - static_cast<int>(g.before[0]);
-    const int t =
-        q * static_cast<int>(g.stride[1]) + j * static_cast<int>(g.dilation[1]) - static_cast<int>(g.before[1]);
+    const int r = p * stride[0] + i * dilation[0] - before[0], t = q * stride[1] + j * dilation[1] - before[1];
     return r >= 0 && r < h && t >= 0 && t < w ? r * w + t : -1;
+  }
+  __device__ int source(int e, int i, int j) const {  // e: of the output plane
+    const int p = divide(by_ow, e);
+    return source(p, e - p * ow, i, j);
   }
   // Which output reads input (r, t) for tap (i, j); -1 if none.
   __device__ int target(int r, int t, int i, int j) const {
-    const int sr = static_cast<int>(g.stride[0]), st = static_cast<int>(g.stride[1]);
-    const int pr = r + static_cast<int>(g.before[0]) - i * static_cast<int>(g.dilation[0]);
-    const int qt = t + static_cast<int>(g.before[1]) - j * static_cast<int>(g.dilation[1]);
-    if (pr < 0 || qt < 0 || pr % sr != 0 || qt % st != 0 || pr / sr >= oh || qt / st >= ow) return -1;
-    return pr / sr * ow + qt / st;
+    const int a = r + before[0] - i * dilation[0], b = t + before[1] - j * dilation[1];
+    if (a < 0 || b < 0) return -1;
+    const int p = divide(by_stride[0], a), q = divide(by_stride[1], b);
+    return p * stride[0] == a && q * stride[1] == b && p < oh && q < ow ? p * ow + q : -1;
   }
+  __device__ static int divide(const Divider& d, int i) { return static_cast<int>(d.divide(static_cast<uint32_t>(i))); }
 };
 
 // A grid of `rows` by as many blocks as `columns` fill; both are walked in loops.
@@ -74,8 +84,7 @@ void launch_grid(int64_t columns, int64_t rows, void (*kernel)(Params...), Args&
   check_cuda(cudaGetLastError(), "conv");
 }
 
-// --- direct
-// ------------------------------------------------------------------------------------------------------------
+// --- direct ---------------------------------------------------------------------------------------------------------
 
 template <class T>
 __global__ void direct_kernel(const T* x, const T* weight, const T* bias, T* y, Sizes s) {
@@ -85,7 +94,7 @@ __global__ void direct_kernel(const T* x, const T* weight, const T* bias, T* y, 
     const T* in = x + (row / (s.groups * s.co) * s.groups + c / s.co) * s.ci * s.plane();
     const T* taps = weight + c * s.patch();
     WEFT_COLUMNS(e, s.out_plane()) {
-      const int p = e / s.ow, q = e % s.ow;
+      const int p = Sizes::divide(s.by_ow, e), q = e - p * s.ow;
       C sum = bias ? static_cast<C>(bias[c]) : C(0);
       for (int k = 0; k < s.ci; ++k) {
         for (int i = 0; i < s.kh; ++i) {
@@ -108,7 +117,7 @@ __global__ void direct_input_grad_kernel(const T* dy, const T* weight, T* dx, Si
     const int channel = static_cast<int>(row % (s.groups * s.ci)), group = channel / s.ci, k = channel % s.ci;
     const T* out = dy + (row / (s.groups * s.ci) * s.groups + group) * s.co * s.out_plane();
     WEFT_COLUMNS(e, s.plane()) {
-      const int r = e / s.w, t = e % s.w;
+      const int r = Sizes::divide(s.by_w, e), t = e - r * s.w;
       C sum = 0;
       for (int i = 0; i < s.kh; ++i) {
         for (int j = 0; j < s.kw; ++j) {
@@ -137,7 +146,7 @@ __global__ void direct_weight_grad_kernel(const T* x, const T* dy, T* dweight, S
       const T* in = x + (b * s.groups * s.ci + channel) * s.plane();
       const T* out = dy + (b * s.groups * s.co + c) * s.out_plane();
       for (int e = threadIdx.x; e < s.out_plane(); e += kThreads) {
-        const int at = s.source(e / s.ow, e % s.ow, i, j);
+        const int at = s.source(e, i, j);
         if (at >= 0) sum += static_cast<C>(in[at]) * static_cast<C>(out[e]);
       }
     }
@@ -146,8 +155,7 @@ __global__ void direct_weight_grad_kernel(const T* x, const T* dy, T* dweight, S
   }
 }
 
-// --- patches
-// -----------------------------------------------------------------------------------------------------------
+// --- patches --------------------------------------------------------------------------------------------------------
 
 // patches: [patch, images·out_plane]; T is any type of the elements' size.
 template <class T>
@@ -157,8 +165,8 @@ __global__ void gather_kernel(const T* x, T* patches, Sizes s, int images) {
     const int j = static_cast<int>(row % s.kw), i = static_cast<int>(row / s.kw % s.kh),
               k = static_cast<int>(row / (s.kw * s.kh));
     WEFT_COLUMNS(col, columns) {
-      const int b = col / s.out_plane(), e = col % s.out_plane();
-      const int at = s.source(e / s.ow, e % s.ow, i, j);
+      const int b = Sizes::divide(s.by_out_plane, col);
+      const int at = s.source(col - b * s.out_plane(), i, j);
       patches[row * columns + col] = at >= 0 ? x[(int64_t{b} * s.ci + k) * s.plane() + at] : T(0);
     }
   }
@@ -172,7 +180,7 @@ __global__ void scatter_kernel(const T* patches, T* dx, Sizes s, int images) {
   WEFT_ROWS(row, int64_t{images} * s.ci) {
     const int64_t b = row / s.ci, k = row % s.ci;
     WEFT_COLUMNS(e, s.plane()) {
-      const int r = e / s.w, t = e % s.w;
+      const int r = Sizes::divide(s.by_w, e), t = e - r * s.w;
       C sum = 0;
       for (int i = 0; i < s.kh; ++i) {
         for (int j = 0; j < s.kw; ++j) {

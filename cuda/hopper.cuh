@@ -101,6 +101,13 @@ __device__ __forceinline__ void raise_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
 }
 
+/// Whether a block of Groups warpgroups, whose threads start with an even share, can have one of them lowered to
+/// `lowered` and the others raised to `raised`: a raise waits for ever for registers that nobody gives back.
+template <int Groups>
+constexpr bool fits_registers(int lowered, int raised) {
+  return lowered + (Groups - 1) * raised <= 65536 / (Groups * kWarpgroup) / 8 * 8 * Groups;
+}
+
 // --- The copy engine ---
 
 /// Fetches the box at (column, row, h, b) of the mapped tensor into `to`; its bytes count on the barrier.

@@ -12,7 +12,7 @@ namespace {
 
 // Two layers with dropout between, AdamW with clipping.
 struct Training {
-  explicit Training(bool momentum = false) {
+  explicit Training(bool momentum = false) : fused(momentum) {
     manual_seed(5);
     first.emplace(12, 33), second.emplace(33, 7);
     params = first->parameters();
@@ -28,9 +28,14 @@ struct Training {
     const Tensor h = dropout(relu(first->forward(x)), 0.4);
     loss = mean(square(second->forward(h)));
     loss.backward();
-    norm = clip_grad_norm_(params, 0.5);
-    optimizer->step();
+    if (fused) {
+      norm = optimizer->step_clipped(0.5);
+    } else {
+      norm = clip_grad_norm_(params, 0.5);
+      optimizer->step();
+    }
   }
+  bool fused;  // clipping and the step in one
   std::optional<Linear> first, second;
   Tensors params;
   std::unique_ptr<Optimizer> optimizer;
