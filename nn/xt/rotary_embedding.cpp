@@ -2,6 +2,7 @@
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/shape.h>
 
 #include <cmath>
@@ -11,9 +12,10 @@ namespace {
 
 // In float32, as the original computes them.
 Tensor frequencies(const RotaryEmbeddingConfig& c) {
-  const double stretch = c.base_rescale_factor == 1 ? 1
-                                                    : std::pow(c.base_rescale_factor, static_cast<double>(c.dim) /
-                                                                                          static_cast<double>(c.dim - 2));
+  const double stretch =
+      c.base_rescale_factor == 1
+          ? 1
+          : std::pow(c.base_rescale_factor, static_cast<double>(c.dim) / static_cast<double>(c.dim - 2));
   const auto base = static_cast<float>(c.base * stretch);
   std::vector<float> f;
   for (int64_t k = 0; k < c.dim; k += 2)
@@ -29,9 +31,10 @@ Tensor scales(const RotaryEmbeddingConfig& c) {
   return tensor(s);
 }
 
-// The last n places, with a dimension for heads: [b or 1, 1, n, r / 2].
-Tensor last_places(const Tensor& x, int64_t n, DType dtype) {
-  return unsqueeze(slice(x, 1, x.size(1) - n), 1).to(dtype);
+// The last n places: [n, r / 2], or [b, n, r / 2].
+Tensor last_places(const Tensor& x, int64_t n) {
+  const Tensor last = slice(x, 1, x.size(1) - n);
+  return x.size(0) == 1 ? select(last, 0, 0) : last;
 }
 
 }  // namespace
@@ -58,10 +61,11 @@ Tensor RotaryEmbedding::angles(const Tensor& positions) const {
 
 Rotation RotaryEmbedding::at(const Tensor& positions, std::optional<double> middle) const {
   const Tensor a = angles(positions);
-  Rotation r{cos(a), sin(a), {}};
+  Rotation r{a, {}};
   if (!config_.use_xpos) return r;
   const Tensor p = positions.dim() == 1 ? unsqueeze(positions, 0) : positions;
-  const Tensor from_middle = middle ? p.to(a.dtype()) - *middle : p.to(a.dtype()) - floor((amax(p).to(a.dtype()) + 1) / 2);
+  const Tensor from_middle =
+      middle ? p.to(a.dtype()) - *middle : p.to(a.dtype()) - floor((amax(p).to(a.dtype()) + 1) / 2);
   const Tensor base = is_half(scale.dtype()) ? scales(config_).to(scale.device()) : scale;
   r.scale = pow(base, unsqueeze(from_middle / config_.scale_base, -1));
   return r;
@@ -73,20 +77,12 @@ Tensor RotaryEmbedding::forward(const Tensor& positions) const {
 }
 
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& r, bool is_key) {
-  const int64_t n = t.size(-2), pairs = r.cos.size(-1);
-  check(n <= r.cos.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.cos.shape(),
+  const int64_t n = t.size(-2), pairs = r.angles.size(-1);
+  check(n <= r.angles.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.angles.shape(),
         " turns do not fit ", t.shape());
-  // Turned in at least float32.
-  const DType dtype = is_half(t.dtype()) ? float32 : t.dtype();
-  Tensor c = last_places(r.cos, n, dtype), s = last_places(r.sin, n, dtype);
-  if (r.scale.defined()) {
-    const Tensor by = last_places(r.scale, n, dtype);
-    c = is_key ? c / by : c * by, s = is_key ? s / by : s * by;
-  }
-  const Tensor turning = unflatten(slice(t, -1, 0, 2 * pairs), -1, {pairs, 2}).to(dtype);
-  const Tensor x = select(turning, -1, 0), y = select(turning, -1, 1);
-  const Tensor turned = flatten(stack({x * c - y * s, y * c + x * s}, -1), -2, -1).to(t.dtype());
-  return 2 * pairs == t.size(-1) ? turned : cat({turned, slice(t, -1, 2 * pairs)}, -1);
+  RotaryOptions options;
+  if (r.scale.defined()) options.scale = is_key ? 1 / last_places(r.scale, n) : last_places(r.scale, n);
+  return rotary(t, last_places(r.angles, n), options);
 }
 
 }  // namespace weft::xt
