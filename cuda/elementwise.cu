@@ -85,6 +85,13 @@ struct Where {
   }
 };
 
+struct AddProduct {
+  template <class C, int n>
+  __device__ void operator()(C (&y)[n], C (&a)[n], C (&b)[n], C (&c)[n]) const {
+#pragma unroll
+    for (int i = 0; i < n; ++i) y[i] = a[i] + b[i] * c[i];
+  }
+};
 struct MulBackward {
   template <class C, int n>
   __device__ void operator()(C (&da)[n], C (&db)[n], C (&a)[n], C (&b)[n], C (&dy)[n]) const {
@@ -135,6 +142,15 @@ void mul_backward(const Tensor& a, const Tensor& b, const Tensor& dy, Tensor& da
   dispatch(compute, {da.dtype(), db.dtype(), dy.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
     if constexpr (std::is_floating_point_v<C>)
       walk<C, kPackOf<S>, 1>("mul", l, Stored<S, S>(), Stored<S, S, S>(), MulBackward());
+  });
+}
+
+void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
+  DeviceScope scope(y);
+  const Layout<4> l(y.shape(), {&y, &a, &b, &c});
+  dispatch(y.dtype(), {y.dtype(), a.dtype(), b.dtype(), c.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
+    if constexpr (std::is_floating_point_v<C>)
+      walk<C, kPackOf<S>, kPacks<S>>("addcmul", l, Stored<S>(), Stored<S, S, S>(), AddProduct());
   });
 }
 

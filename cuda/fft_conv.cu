@@ -1,14 +1,13 @@
-// The long convolution: in one kernel where a row fits a block's registers and shared memory, else through cuFFT.
-#include <weft/ops/create.h>
+// The long convolution: in one kernel where a row fits a block's registers and shared memory, in parts that do where it
+// is longer, and through cuFFT beyond those and in float64.
 #include <weft/cuda/fft_conv_long.cuh>
+#include <weft/cuda/fft_launch.cuh>
 
 namespace weft::cuda {
 
 namespace {
 
 using namespace fft;
-
-constexpr int kLongestTile = 8192;
 
 /// f(Type<tile>{}) for the smallest tile that holds n numbers.
 template <class F>
@@ -21,28 +20,6 @@ void with_tile(int64_t n, F f) {
   f(Type<RowTile<8>>{});
 }
 
-template <class Tile>
-void launch_tile(void (*kernel)(ConvArgs), int64_t blocks, int extra_bytes, const ConvArgs& args) {
-  const int bytes = Tile::kBytes + extra_bytes;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "fft_conv");
-  check_cuda(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
-      "fft_conv");
-  kernel<<<static_cast<unsigned>(blocks), Tile::kThreads, bytes, stream()>>>(args);
-  check_cuda(cudaGetLastError(), "fft_conv");
-}
-
-/// Cuts the batch so that a channel's rows share what a block prepares (its tables, its sum), with about `blocks`
-/// blocks in all if there are rows enough. By sizes alone: the order of sums must not depend on the device.
-template <class Tile>
-void cut(ConvArgs& args, int64_t blocks, int64_t most) {
-  auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  const int64_t steps = ceil_div(args.batch, Tile::kRows);  // of one channel: kRows rows at once
-  const int64_t chunks = ceil_div(steps, std::clamp<int64_t>(steps * args.channels / blocks, 1, most));
-  args.chunk = static_cast<int>(ceil_div(steps, chunks) * Tile::kRows);  // evenly
-  args.chunks = static_cast<int>(ceil_div(args.batch, args.chunk));
-}
-
 ConvArgs conv_args(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, const Tensor& gate) {
   ConvArgs args;
   args.batch = static_cast<int>(u.size(0)), args.channels = static_cast<int>(u.size(1));
@@ -53,19 +30,9 @@ ConvArgs conv_args(const Tensor& u, const Tensor& k, const Tensor& k_rev, const 
   return args;
 }
 
-bool fits_tile(const Tensor& u) { return u.dtype() != float64 && u.size(2) <= kLongestTile; }
-
-Tensor scratch(int64_t rows, int points, Device device) { return empty({rows, points, 2}, float32, device); }
-
-/// Blocks of a kernel that takes a row a channel.
-template <class Tile>
-int64_t channel_blocks(const ConvArgs& args) {
-  return (args.channels + Tile::kRows - 1) / Tile::kRows;
-}
-
 template <class Tile>
 Tensor make_spectra(ConvArgs& args, Device device) {
-  const Tensor spectra = scratch(args.channels, Tile::kPoints, device);
+  const Tensor spectra = empty({args.channels, Tile::kPoints, 2}, float32, device);
   args.spectra = reinterpret_cast<Cx*>(spectra.data<float>());
   launch_tile<Tile>(spectra_kernel<Tile>, channel_blocks<Tile>(args), 0, args);
   return spectra;
@@ -78,11 +45,12 @@ void fft_conv(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tenso
   DeviceScope scope(u);
   ConvArgs args = conv_args(u, k, k_rev, d, gate);
   args.y = data_of(y);
-  if (!fits_tile(u)) return u.dtype() == float64 ? long_conv<double>(args) : long_conv<float>(args);
+  if (u.dtype() == float64) return long_conv<double>(args);
+  if (args.n > kLongestParts) return long_conv<float>(args);
+  if (args.n > kPart) return parts_conv(args);
   with_tile(args.n, [&]<class Tile>(Type<Tile>) {
     const Tensor spectra = make_spectra<Tile>(args, u.device());
-    cut<Tile>(args, 2048, 8);
-    launch_tile<Tile>(conv_kernel<Tile>, int64_t{args.channels} * args.chunks, 0, args);
+    launch_conv<Tile>(args);
   });
 }
 
@@ -97,16 +65,13 @@ void fft_conv_backward(const Tensor& u, const Tensor& k, const Tensor& k_rev, co
   ConvArgs args = conv_args(u, k, k_rev, d, gate);
   args.dy = data_of(dy), args.du = data_of(du), args.dgate = data_of(dgate);
   args.dk = data_of(dk), args.dk_rev = data_of(dk_rev), args.dd = data_of(dd);
-  if (!fits_tile(u)) return u.dtype() == float64 ? long_conv_backward<double>(args) : long_conv_backward<float>(args);
+  if (u.dtype() == float64) return long_conv_backward<double>(args);
+  if (args.n > kLongestParts) return long_conv_backward<float>(args);
+  if (args.n > kPart) return parts_conv_backward(args);
   with_tile(args.n, [&]<class Tile>(Type<Tile>) {
-    constexpr int kPoints = Tile::kPoints, kKeptBytes = kPoints * Tile::kRows * static_cast<int>(sizeof(Cx));
     const Tensor spectra = du.defined() || dgate.defined() ? make_spectra<Tile>(args, u.device()) : Tensor();
-    cut<Tile>(args, 528, 16);
     const bool taps = dk.defined() || dk_rev.defined() || dd.defined();
-    const Tensor sums =
-        taps ? scratch(int64_t{args.channels} * args.chunks * Tile::kRows, kPoints, u.device()) : Tensor();
-    if (taps) args.sums = reinterpret_cast<Cx*>(sums.data<float>());
-    launch_tile<Tile>(conv_backward_kernel<Tile>, int64_t{args.channels} * args.chunks, taps ? kKeptBytes : 0, args);
+    const Tensor sums = launch_conv_backward<Tile>(args, taps, u.device());
     if (taps) launch_tile<Tile>(taps_backward_kernel<Tile>, channel_blocks<Tile>(args), 0, args);
   });
 }

@@ -28,9 +28,14 @@ __device__ void with_elements(Data x, int64_t offset, F f) {
     f(static_cast<Float16*>(x.data) + offset);
 }
 
-// x[m].re ← row[position(m)], or 0 from n on
+// x[m].re ← row[position(m)], or 0 from n on; x[m] itself from a part of a longer row
 template <class Tile>
 __device__ void load_row(const Tile& tile, Data row, int64_t offset, int64_t n, Cx (&x)[32]) {
+  if constexpr (!Tile::kWhole) {
+    const Cx* p = static_cast<const Cx*>(row.data) + offset;
+    unroll<32>([&](auto m) { x[m] = p[tile.position(m)]; });
+    return;
+  }
   with_elements(row, offset, [&](const auto* p) {
     unroll<32>([&](auto m) {
       const int at = tile.position(m);
@@ -49,6 +54,11 @@ __device__ void multiply_row(const Tile& tile, Data row, int64_t offset, int n, 
 }
 template <class Tile>
 __device__ void store_row(const Tile& tile, Data row, int64_t offset, int n, const Cx (&x)[32]) {
+  if constexpr (!Tile::kWhole) {
+    Cx* p = static_cast<Cx*>(row.data) + offset;
+    unroll<32>([&](auto m) { p[tile.position(m)] = x[m]; });
+    return;
+  }
   with_elements(row, offset, [&]<class T>(T* p) {
     unroll<32>([&](auto m) {
       const int at = tile.position(m);
@@ -78,6 +88,18 @@ __device__ void multiply_spectrum(const Tile& tile, Cx* spectrum, bool conjugate
     x[2 * r] = x[2 * r] * Cx{k.a.re, sign * k.a.im};
     x[2 * r + 1] = x[2 * r + 1] * Cx{k.b.re, sign * k.b.im};
   });
+}
+
+// x ← Σ_c spectra[c], in order
+template <class Tile>
+__device__ void add_spectra(const Tile& tile, Cx* spectra, int count, Cx (&x)[32]) {
+  unroll<32>([&](auto r) { x[r] = {0.0f, 0.0f}; });
+  for (int c = 0; c < count; ++c) {
+    unroll<16>([&](auto r) {
+      const CxPair s = pair(tile, spectra + int64_t{c} * Tile::kPoints, r);
+      x[2 * r] = x[2 * r] + s.a, x[2 * r + 1] = x[2 * r + 1] + s.b;
+    });
+  }
 }
 
 // --- kernels -----------------------------------------------------------------------------------------------------
@@ -120,7 +142,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads) conv_ker
     const int64_t row = (int64_t{b} * a.channels + h) * a.n;
     Cx x[32];
     load_row(tile, a.u, row, n, x);
-    tile.template forward<true>(x);
+    tile.template forward<Tile::kWhole>(x);
     multiply_spectrum(tile, a.spectra + int64_t{h} * Tile::kPoints, false, x);
     tile.inverse(x);
     if (a.gate.data) multiply_row(tile, a.gate, row, n, x);
@@ -150,7 +172,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kThreads < 256 ? 384 / T
       Cx x[32];
       load_row(tile, turn ? a.dy : a.u, row, n, x);
       if (turn && a.gate.data) multiply_row(tile, a.gate, row, n, x);
-      tile.template forward<true>(x);
+      tile.template forward<Tile::kWhole>(x);
       if (a.sums && turn == 0) store_spectrum(tile, kept, x);
       if (a.sums && turn == 1) {
         unroll<16>([&](auto r) {
@@ -166,7 +188,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kThreads < 256 ? 384 / T
       }
       multiply_spectrum(tile, a.spectra + int64_t{h} * N, turn == 1, x);
       tile.inverse(x);
-      if (turn == 0) multiply_row(tile, a.dy, row, n, x);
+      if (Tile::kWhole && turn == 0) multiply_row(tile, a.dy, row, n, x);
       store_row(tile, out, row, n, x);
     }
   }
@@ -182,14 +204,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads) taps_bac
   const int64_t h = static_cast<int64_t>(blockIdx.x) * Tile::kRows + tile.row;
   const bool mine = h < a.channels;
   Cx x[32];
-  unroll<32>([&](auto r) { x[r] = {0.0f, 0.0f}; });
-  const int parts = mine ? a.chunks * Tile::kRows : 0;
-  for (int c = 0; c < parts; ++c) {
-    unroll<16>([&](auto r) {
-      const CxPair s = pair(tile, a.sums + (h * parts + c) * N, r);
-      x[2 * r] = x[2 * r] + s.a, x[2 * r + 1] = x[2 * r + 1] + s.b;
-    });
-  }
+  const int parts = a.chunks * Tile::kRows;
+  add_spectra(tile, a.sums + h * parts * N, mine ? parts : 0, x);
   tile.inverse(x);
   if (!mine) return;
   unroll<32>([&](auto m) { x[m] = {x[m].re * (1.0f / N), x[m].im * (1.0f / N)}; });

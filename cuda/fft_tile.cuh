@@ -12,6 +12,7 @@
 // frequency p + W·(q + L·i + 32·r).
 //   N = 2048, 4096, 8192: one row a block of W = 2, 4, 8 warps. N = 1024: a row a warp, no wait for anyone outside it.
 //   N = 256, 512: L = 8, 16 lanes a row, and a warp takes kRows = 4, 2 rows side by side.
+// Not Whole: the plain transform of complex numbers, of frequencies k: a part of a longer row (fft_conv_parts.cu).
 #pragma once
 
 #include <weft/cuda/common.cuh>
@@ -19,9 +20,11 @@
 
 namespace weft::cuda::fft {
 
-template <int W, int L = 32>
+template <int W, int L = 32, bool Whole = true>
 struct RowTile {
   static_assert(L == 32 || W == 1);
+  static_assert(Whole || W > 1);
+  static constexpr bool kWhole = Whole;
   static constexpr int kPoints = 32 * L * W, kRowThreads = L * W, kRows = 32 / L, kThreads = kRowThreads * kRows;
   // Parts of a row are matrices [32, L]: a row padded by one number, and a part of 8 by 8 more, spread a column and
   // what lies side by side over all banks.
@@ -43,11 +46,11 @@ struct RowTile {
     block_roots = memory + kRows * W * kPart;
     lane_roots = block_roots + kBlockRoots;
     if constexpr (W > 1) {
-      for (int p = 0; p < W; ++p) block_roots[p * kRowThreads + t] = root(t * (4 * p + 1), 4 * kPoints);
+      for (int p = 0; p < W; ++p) block_roots[p * kRowThreads + t] = unit_root(t * (4 * p + kWhole), 4 * kPoints);
     }
     for (int i = thread; i < kLaneRoots; i += kThreads) {
       const int e = i / L;
-      lane_roots[i] = root(i % L * (e < 4 ? 4 * e + (W == 1) : 16 * (e - 4)), 128 * L);
+      lane_roots[i] = unit_root(i % L * (e < 4 ? 4 * e + (W == 1) : 16 * (e - 4)), 128 * L);
     }
     wait();
   }
@@ -97,40 +100,22 @@ struct RowTile {
       __syncthreads();
       last_pass(x);
     } else {
-      unroll<32>([&](auto m) { x[m] = rotate<m, 128, true>(x[m]); });
+      unroll<32>([&](auto m) { x[m] = quarter_back<m, 32>(x[m]); });
     }
   }
 
  private:
-  /// e^(-2πik/n), to the last bit or so: k/n is exact.
-  __device__ static Cx root(int k, int n) {
-    Cx w;
-    sincospif(-2.0f * static_cast<float>(k) / static_cast<float>(n), &w.im, &w.re);
-    return w;
-  }
-
-  /// x · e^(-2πi·M/4R): the quarter in k + 1/4, for number M of R.
-  template <int M, int R, bool Real>
-  __device__ static Cx quarter(Cx x) {
-    if constexpr (Real) {
-      constexpr float c = static_cast<float>(cos_turn(M, 4 * R)), s = static_cast<float>(-sin_turn(M, 4 * R));
-      return {x.re * c, x.re * s};
-    } else {
-      return rotate<M, 4 * R, false>(x);
-    }
-  }
-
   // 32/W transforms of W numbers, 32·L apart: part p of the row goes to warp p.
   template <bool Real>
   __device__ void first_pass(const Cx (&x)[32]) const {
     constexpr int kSets = 32 / W;
     unroll<kSets>([&](auto b) {
       Cx c[W];
-      unroll<W>([&](auto a) { c[a] = quarter<a, W, Real>(x[b + kSets * a]); });
+      unroll<W>([&](auto a) { c[a] = Whole ? quarter<a, W, Real>(x[b + kSets * a]) : x[b + kSets * a]; });
       dft<W, false>(c);
       unroll<W>([&](auto p) {  // e^(-2πi·(t + kRowThreads·b)·(p + 1/4)/N)
         exchange[p * kPart + kRowThreads * b + t] =
-            rotate<b*(4 * p + 1), 128, false>(c[p] * block_roots[p * kRowThreads + t]);
+            rotate<b*(4 * p + Whole), 128, false>(c[p] * block_roots[p * kRowThreads + t]);
       });
     });
   }
@@ -140,10 +125,10 @@ struct RowTile {
       Cx c[W];
       unroll<W>([&](auto p) {
         const Cx v = exchange[p * kPart + kRowThreads * b + t];
-        c[p] = mul_conj(rotate<b*(4 * p + 1), 128, true>(v), block_roots[p * kRowThreads + t]);
+        c[p] = mul_conj(rotate<b*(4 * p + Whole), 128, true>(v), block_roots[p * kRowThreads + t]);
       });
       dft<W, true>(c);
-      unroll<W>([&](auto a) { x[b + kSets * a] = rotate<a, 4 * W, true>(c[a]); });
+      unroll<W>([&](auto a) { x[b + kSets * a] = Whole ? quarter_back<a, W>(c[a]) : c[a]; });
     });
   }
 

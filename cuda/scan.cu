@@ -1,7 +1,7 @@
 // Scans along one dimension of any layout. Where lanes, the other dimensions, are neighbours in memory a thread takes a
 // pack of them and walks along dim; where dim is, a group of threads takes a lane, a tile of it at a time. With few
-// lanes dim is cut into segments: a first pass finds what each adds up to, a second scans each from what came before
-// it. A scan in reverse is one with negative strides.
+// lanes dim is cut into segments: a first pass finds what each adds up to (states join in any order), a second scans
+// each from what came before it. A scan in reverse is one with negative strides. argmax is the first pass alone.
 #include <weft/ops/scan_op.h>
 #include <weft/cuda/walk.cuh>
 
@@ -32,12 +32,14 @@ struct Extreme {
     C value;
     int64_t at;  // -1: of nothing
   };
-  bool largest;
+  bool largest, later;  // which one of equal values
   __device__ State none() const { return {C(0), -1}; }
   __device__ State of(C v, int64_t at) const { return {v, at}; }
-  __device__ State join(State before, State after) const {  // of equal ones the later
-    if (after.at < 0) return before;
-    return before.at >= 0 && beats(largest, before.value, after.value) ? before : after;
+  __device__ State join(State a, State b) const {
+    if (a.at < 0 || b.at < 0) return a.at < 0 ? b : a;
+    if (beats(largest, a.value, b.value)) return a;
+    if (beats(largest, b.value, a.value)) return b;
+    return (a.at > b.at) == later ? a : b;
   }
   __device__ Out result(State s) const { return s.at; }
 };
@@ -161,22 +163,24 @@ __global__ void __launch_bounds__(kThreads)
   }
   const int64_t begin = segment * j.segment, end = there ? min(begin + j.segment, j.length) : begin;
   const int64_t tiles = (j.segment + j.group * V - 1) / (j.group * V);  // the same for all threads of a block
+  State whole, total = scan.none();
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t t = begin + (tile * j.group + member) * V;
     const int count = static_cast<int>(min(max(end - t, int64_t{0}), int64_t{V}));
     Values<C, Any, V, 1> in;
     if (count > 0) in.load(0, x, at[1] + t * j.step[1], count);
     in.convert(x);
-    State upto[V], total = scan.none();
+    State upto[V];
+    if (!j.totals_only) total = scan.none();
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       if (i < count) total = scan.join(total, scan.of(in.value[i], j.first + j.sign * (t + i)));
       upto[i] = total;
     }
-    State whole;
+    if (j.totals_only) continue;
     const State before = scan.join(carry, join_before(scan, total, j.group, of_warp, whole));
     carry = scan.join(carry, whole);
-    if (count == 0 || j.totals_only) continue;
+    if (count == 0) continue;
     Values<typename A::Out, Any, V, 1> out;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
@@ -187,7 +191,26 @@ __global__ void __launch_bounds__(kThreads)
     }
     out.store(0, y, at[0] + t * j.step[0], count);
   }
-  if (j.totals_only && there && member == 0) totals[number] = carry;
+  if (!j.totals_only) return;
+  join_before(scan, total, j.group, of_warp, whole);
+  if (there && member == 0) totals[number] = whole;
+}
+
+// What all segments of a lane have in all, where only that is wanted.
+template <class A>
+__global__ void __launch_bounds__(kThreads)
+    last_kernel(A scan, const __grid_constant__ Job j, bool along, const typename A::State* totals) {
+  const uint32_t pack = blockIdx.x * kThreads + threadIdx.x;
+  if (pack >= j.lanes.packs) return;
+  int64_t at[2];
+  const int count = locate(j.lanes, along ? 1 : V, pack, at);
+  const WalkOperand& y = j.lanes.operand[0];
+  for (int i = 0; i < count; ++i) {
+    auto total = scan.none();
+    for (int64_t s = 0; s < j.segments; ++s)
+      total = scan.join(total, totals[along ? pack * int64_t{j.segments} + s : (s * j.lanes.packs + pack) * V + i]);
+    Data{y.data, y.dtype}.store(at[0] + i * y.inner, scan.result(total));
+  }
 }
 
 // --- the plan --------------------------------------------------------------------------------------------------------
@@ -203,7 +226,7 @@ void align_along(WalkOperand& o, int64_t step, const Walk<2>& lanes, int k) {
 }
 
 template <class A>
-void run(A scan, const Tensor& x, int64_t dim, bool exclusive, bool reverse, Tensor& y) {
+void run(A scan, const Tensor& x, int64_t dim, bool exclusive, bool reverse, bool last_only, Tensor& y) {
   const Tensor* tensors[2] = {&y, &x};
   Shape lanes = x.shape();
   const int64_t n = lanes[dim];
@@ -217,8 +240,8 @@ void run(A scan, const Tensor& x, int64_t dim, bool exclusive, bool reverse, Ten
     if (reverse) step[k] = -step[k];
   }
   const Layout<2> layout(lanes, {&views[0], &views[1]});
-  // y is contiguous: dim is its innermost one, or lanes are.
-  const bool along = std::abs(step[0]) == 1 && n > 1;
+  // What is written in order (or, where that is one element a lane, read) says which way memory runs.
+  const bool along = std::abs(step[last_only]) == 1 && n > 1;
   Job j{Walk<2>(layout, along ? 1 : V),
         {step[0], step[1]},
         n,
@@ -249,14 +272,16 @@ void run(A scan, const Tensor& x, int64_t dim, bool exclusive, bool reverse, Ten
     kernel<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream()>>>(scan, j, totals);
     check_cuda(cudaGetLastError(), "scan");
   };
-  if (segments == 1) return start(nullptr);
+  if (segments == 1 && !last_only) return start(nullptr);
   const int64_t states = int64_t{j.lanes.packs} * segments * (along ? 1 : V);
   const Tensor scratch = empty({states * static_cast<int64_t>(sizeof(typename A::State))}, uint8, x.device());
   auto* totals = static_cast<typename A::State*>(scratch.raw_data());
   j.totals_only = true;
   start(totals);
   j.totals_only = false;
-  start(totals);
+  if (!last_only) return start(totals);
+  last_kernel<A><<<(j.lanes.packs + kThreads - 1) / kThreads, kThreads, 0, stream()>>>(scan, j, along, totals);
+  check_cuda(cudaGetLastError(), "argmax");
 }
 
 // --- the linear recurrence: a thread a lane --------------------------------------------------------------------------
@@ -302,7 +327,7 @@ void scan(ScanOp op, const Tensor& x, int64_t dim, bool exclusive, bool reverse,
   visit(op, [&]<class F>(F) {
     dispatch_compute(x.dtype(), [&]<class C>(Type<C>) {
       if constexpr (std::is_floating_point_v<C> || !std::is_same_v<F, fn::ScanLogSumExp>)
-        run(Running<C, F>(), x, dim, exclusive, reverse, y);
+        run(Running<C, F>(), x, dim, exclusive, reverse, false, y);
     });
   });
 }
@@ -310,7 +335,17 @@ void scan(ScanOp op, const Tensor& x, int64_t dim, bool exclusive, bool reverse,
 void scan_extreme(bool largest, const Tensor& x, int64_t dim, Tensor& indices) {
   if (x.numel() == 0) return;
   DeviceScope scope(x);
-  dispatch_compute(x.dtype(), [&]<class C>(Type<C>) { run(Extreme<C>{largest}, x, dim, false, false, indices); });
+  dispatch_compute(x.dtype(), [&]<class C>(Type<C>) {
+    run(Extreme<C>{largest, true}, x, dim, false, false, false, indices);
+  });
+}
+
+void arg_extreme(bool largest, const Tensor& x, int64_t dim, Tensor& indices) {
+  if (indices.numel() == 0) return;
+  DeviceScope scope(x);
+  dispatch_compute(x.dtype(), [&]<class C>(Type<C>) {
+    run(Extreme<C>{largest, false}, x, dim, false, false, true, indices);
+  });
 }
 
 void linear_scan(const Tensor& a, const Tensor& b, int64_t dim, bool reverse, Tensor& y) {

@@ -18,6 +18,7 @@ WEFT_DECLARE_KERNEL(binary_scalar, BinaryOp op, const Tensor& x, Scalar s, bool 
 WEFT_DECLARE_KERNEL(mul_backward, const Tensor& a, const Tensor& b, const Tensor& dy, Tensor& da, Tensor& db)
 // y = Σ a·b: floating tensors of one shape, and y of that shape with size 1 where it is summed.
 WEFT_DECLARE_KERNEL(sum_product, const Tensor& a, const Tensor& b, Tensor& y)
+WEFT_DECLARE_KERNEL(addcmul, const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y)
 WEFT_DECLARE_KERNEL(where, const Tensor& condition, const Tensor& a, const Tensor& b, Tensor& y)
 
 // --- applying a kernel
@@ -271,6 +272,19 @@ Tensor atan2(const Tensor& a0, const Tensor& b0) {
       const Tensor scaled = div(dy, add(square(a), square(b)));
       return {mul(scaled, b), neg(mul(scaled, a))};
     };
+  });
+}
+
+Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c) {
+  check(a.is_floating() && b.is_floating() && c.is_floating(), "addcmul: expected floating tensors, got ", a.dtype(),
+        ", ", b.dtype(), " and ", c.dtype());
+  check_same_device("addcmul", {&a, &b, &c});
+  const Shape shape = broadcast_shapes(a.shape(), broadcast_shapes(b.shape(), c.shape(), "addcmul"), "addcmul");
+  Tensor y = empty(shape, promote(a.dtype(), promote(b.dtype(), c.dtype())), a.device());
+  WEFT_KERNEL(a.device(), addcmul, a, b, c, y);
+  return record("addcmul", y, {a, b, c}, [b, c](const Tensor& dy) -> Grads {
+    return {dy, b.requires_grad() ? factor_gradient(b, c, dy) : Tensor(),
+            c.requires_grad() ? factor_gradient(c, b, dy) : Tensor()};
   });
 }
 

@@ -51,6 +51,11 @@ void mul_backward(const Tensor& a, const Tensor& b, const Tensor& dy, Tensor& da
   binary(BinaryOp::mul, dy, a, db);
 }
 
+void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
+  dispatch_compute(y.dtype(),
+                   [&]<class C>(Type<C>) { map<C, C, C>([](C p, C q, C r) { return p + q * r; }, a, b, c, y); });
+}
+
 void sum_product(const Tensor& a, const Tensor& b, Tensor& y) {
   Tensor product = empty(a.shape(), promote(a.dtype(), b.dtype()));
   binary(BinaryOp::mul, a, b, product);

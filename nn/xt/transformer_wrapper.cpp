@@ -4,6 +4,7 @@
 #include <weft/nn/xt/transformer_wrapper.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
@@ -134,8 +135,8 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
   const Tensor positions = position_embeddings(pos_emb_.get(), n, call, tokens.device());
   if (positions.defined()) x = x + positions;
 
-  check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ",
-        embeds_.size(), " in embed_num_tokens");
+  check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ", embeds_.size(),
+        " in embed_num_tokens");
   for (const auto& [name, ids] : call.embed_ids) {
     const auto it = std::find_if(embeds_.begin(), embeds_.end(), [&](const auto& e) { return e.first == name; });
     check(it != embeds_.end(), "TransformerWrapper: no embedding called ", name, " in embed_num_tokens");
@@ -211,8 +212,7 @@ Tensors TransformerWrapper::make_logits(const Tensor& x, const Tensor& mixture) 
   for (const auto& head : to_logits_) all.push_back(head->forward(x));
   for (Tensor& logits : all) {
     if (config_.sigsoftmax_logits) logits = logits + log_sigmoid(logits);
-    if (mixture.defined())
-      logits = log(clamp_min(sum(softmax(logits, -1) * unsqueeze(mixture, -1), -2), 1e-20));
+    if (mixture.defined()) logits = log(clamp_min(sum(softmax(logits, -1) * unsqueeze(mixture, -1), -2), 1e-20));
     if (config_.squeeze_out_last_dim && logits.size(-1) == 1) logits = squeeze(logits, -1);
   }
   return all;
@@ -251,7 +251,8 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
     out.logit_entropies = calc_entropy(out.logits[0]);
   }
   if (call.return_attn_z_loss)
-    out.attn_z_loss = z_loss(out.intermediates.attn_intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
+    out.attn_z_loss =
+        z_loss(out.intermediates.attn_intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
   if (call.return_mems) out.mems = next_mems(call.mems, out.intermediates.hiddens, config_.max_mem_len);
   return out;
 }

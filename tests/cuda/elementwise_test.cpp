@@ -391,6 +391,39 @@ TEST_CASE("cuda scan: along every dimension, both ways") {
   }
 }
 
+TEST_CASE("cuda sort: the CPU's order, equal elements and NaN included") {
+  if (no_gpu()) return;
+  for (const DType d : kAll) {
+    for (const Shape& shape : {Shape{1}, Shape{3, 8}, Shape{5, 31}, Shape{9, 256}, Shape{4, 257}, Shape{3, 1024},
+                               Shape{3, 1025}, Shape{2, 4096}, Shape{3, 4097}, Shape{1, 30000}, Shape{2, 3, 5}}) {
+      Tensor x = input(shape, d, 1);  // halves and integers have many equal ones
+      if (is_floating(d) && shape.size() == 2) {
+        slice(x, 1, 3, 4).fill_(NAN);
+        slice(x, 1, 5, 6).fill_(-0.0);
+        slice(x, 1, 6, 7).fill_(0.0);
+      }
+      for (const bool down : {false, true}) {
+        agree(concat("argsort ", shape, " ", name(d), " ", down), {x},
+              [=](const Tensors& v) { return argsort(v[0], -1, down); });
+        agree(concat("argsort 0 ", shape, " ", name(d), " ", down), {x},
+              [=](const Tensors& v) { return argsort(v[0], 0, down); });
+        for (const int64_t k : {1, 5, 32, 33, 1000}) {
+          if (k <= shape.back())
+            agree(concat("topk ", k, " of ", shape, " ", name(d), " ", down), {x},
+                  [=](const Tensors& v) { return topk(v[0], k, -1, down).indices; });
+        }
+        for (int64_t dim = 0; dim < shape.size(); ++dim)
+          agree(concat("argmax ", shape, " ", dim, " ", name(d), " ", down), {x},
+                [=](const Tensors& v) { return down ? argmax(v[0], dim) : argmin(v[0], dim); });
+        agree(concat("argmax ", shape, " ", name(d), " ", down), {x},
+              [=](const Tensors& v) { return down ? argmax(v[0]) : argmin(v[0]); });
+      }
+    }
+    agree(label("argmax of rows", d), {input({3, 20000}, d, 2)}, [](const Tensors& v) { return argmax(v[0], 1); });
+    agree(label("argmax of columns", d), {input({20000, 6}, d, 3)}, [](const Tensors& v) { return argmax(v[0], 0); });
+  }
+}
+
 TEST_CASE("cuda glu: halves of one tensor, and what a product's factors get") {
   if (no_gpu()) return;
   using Unit = Tensor (*)(const Tensor&, int64_t);

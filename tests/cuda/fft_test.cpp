@@ -113,6 +113,16 @@ TEST_CASE("cuda fft_conv: around every length at which the path changes") {
   }
 }
 
+TEST_CASE("cuda fft_conv: rows in 2, 4, 8, 16 and 32 parts, and beyond those") {
+  if (!has_gpu()) return;
+  for (int64_t n : {32768, 32769, 65000, 65537, 131072, 131073, 262144, 262145}) {
+    compare({2, 1, n, n, 0, true, false});
+    compare({1, 2, n, n + 1000, n + 100000, true, true});
+  }
+  compare({3, 210, 8200, 8200, 8200, true, true});  // several groups of channels
+  compare({3, 2, 40000, 40000, 3, true, true, bfloat16});
+}
+
 TEST_CASE("cuda fft_conv: float64, bfloat16 and float16") {
   if (!has_gpu()) return;
   for (DType dtype : {float64, bfloat16, float16}) {
