@@ -43,7 +43,8 @@ namespace {
 
 // Half types are fed to the tensor cores 16 bytes at a time. Rows that do not begin at multiples of that keep the
 // library to algorithms several times slower, so a large product is worth a copy of such operands.
-constexpr int64_t kUses = 256;  // of each element, from which on
+constexpr int64_t kUses = 256;  // of each element of such an operand, and
+constexpr double kWork = 2e9;   // multiplications, from which on
 
 bool is_awkward(const Matrices& x, int64_t batch) {
   const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
@@ -99,8 +100,9 @@ Matrices padded(const Matrices& x, int64_t batch, Tensor& memory) {
 
 // Computes p on copies of what is awkward about it; false, with nothing done, where that would not pay.
 bool multiply_padded(const Product& p) {
+  if (!is_half(p.a.dtype) || p.aux || work_of(p) < kWork) return false;
   const bool a = is_awkward(p.a, p.batch), b = is_awkward(p.b, p.batch), y = is_awkward(p.y, p.batch);
-  if (!is_half(p.a.dtype) || p.aux || !(a || b || y)) return false;
+  if (!(a || b || y)) return false;
   if ((a && p.y.cols < kUses) || (b && p.y.rows < kUses) || (y && (p.a.cols < kUses || p.accumulate))) return false;
   Tensor memory[3];
   Product q = p;

@@ -242,11 +242,9 @@ float time_of(Plan& plan, cublasLtHandle_t handle, const Product& p, cudaEvent_t
 // is only being recorded.
 bool tunes(const Product& p) {
   if (!products_tuned() || p.accumulate) return false;
-  const double work = static_cast<double>(p.batch) * static_cast<double>(p.a.rows) * static_cast<double>(p.a.cols) *
-                      static_cast<double>(p.b.cols);
   cudaStreamCaptureStatus capture;
   check_cuda(cudaStreamIsCapturing(stream(), &capture), p.op);
-  return work > 1e9 && capture == cudaStreamCaptureStatusNone;
+  return work_of(p) > 1e9 && capture == cudaStreamCaptureStatusNone;
 }
 
 void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {

@@ -147,17 +147,17 @@ TEST_CASE("cuda matmul: large products of rows that begin anywhere") {
     for (const bool turned : {false, true}) {
       compare(
           "odd sizes", [=](const Tensors& x) { return matmul(turned ? x[0].t() : x[0], turned ? x[1].t() : x[1]); },
-          {random(turned ? Shape{301, 333} : Shape{333, 301}, 1, d),
-           random(turned ? Shape{419, 301} : Shape{301, 419}, 2, d)},
+          {random(turned ? Shape{1301, 1333} : Shape{1333, 1301}, 1, d),
+           random(turned ? Shape{1419, 1301} : Shape{1301, 1419}, 2, d)},
           d);
     }
     compare(
         "odd batch", [](const Tensors& x) { return matmul(x[0], x[1]); },
-        {random({3, 300, 259}, 1, d), random({1, 259, 263}, 2, d)}, d);
+        {random({3, 1300, 959}, 1, d), random({1, 959, 963}, 2, d)}, d);
     for (const Activation act : {Activation::none, Activation::relu, Activation::gelu_tanh})
       compare(
           "odd layer", [=](const Tensors& x) { return linear(x[0], x[1], x[2], act); },
-          {random({520, 264}, 1, d), random({309, 264}, 2, d), random({309}, 3, d)}, d, 4);
+          {random({2520, 1064}, 1, d), random({1309, 1064}, 2, d), random({1309}, 3, d)}, d, 4);
   }
 }
 
