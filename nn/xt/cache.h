@@ -56,7 +56,8 @@ class Cache {
   Growing key_mask;       ///< bool [b, memories + places]; empty while every key may be seen
   int64_t memories = 0;   ///< keys before the first place (Transformer-XL)
   int64_t tokens = 0;     ///< tokens that TransformerWrapper has embedded
-  Tensor seq_start_pos;   ///< int64 [b]
+  Tensor seq_start_pos;   ///< int64 [b], in places of the layers
+  Tensor token_start;     ///< int64 [b], in tokens of TransformerWrapper
   int64_t capacity() const { return capacity_; }
 
  private:

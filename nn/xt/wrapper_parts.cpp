@@ -23,7 +23,8 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
     emb->check_length(before + n);
     pos = arange(before, before + n).to(device);
   }
-  const Tensor start = call.cache && before > 0 ? call.cache->seq_start_pos : call.seq_start_pos;
+  if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
+  const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;
   return emb->forward(start.defined() ? pos - unsqueeze(start, -1) : pos);
 }
 

@@ -171,12 +171,12 @@ Factory norm(const char* owner) {
     Options o(config, owner);
     std::shared_ptr<Norm> m;
     const auto dim = o.get<int64_t>("dim");
-    if constexpr (std::is_constructible_v<M, int64_t, bool> && !std::is_base_of_v<AdaptiveNorm, M>)
-      m = std::make_shared<M>(dim, o.get<bool>("unit_offset", false));
+    if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
+      m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
     else if constexpr (std::is_base_of_v<AdaptiveNorm, M>)
       m = std::make_shared<M>(dim, o.maybe("dim_condition"));
-    else if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
-      m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
+    else if constexpr (std::is_constructible_v<M, int64_t, bool>)
+      m = std::make_shared<M>(dim, o.get<bool>("unit_offset", false));
     else
       m = std::make_shared<M>(dim);
     o.finish();
