@@ -134,8 +134,8 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
   const Tensor positions = position_embeddings(pos_emb_.get(), n, call, tokens.device());
   if (positions.defined()) x = x + positions;
 
-  check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ",
-        embeds_.size(), " in embed_num_tokens");
+  check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ", embeds_.size(),
+        " in embed_num_tokens");
   for (const auto& [name, ids] : call.embed_ids) {
     const auto it = std::find_if(embeds_.begin(), embeds_.end(), [&](const auto& e) { return e.first == name; });
     check(it != embeds_.end(), "TransformerWrapper: no embedding called ", name, " in embed_num_tokens");
@@ -144,10 +144,7 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
   if (call.sum_embeds.defined()) x = x + call.sum_embeds;
   if (post_emb_norm_) x = post_emb_norm_->forward(x);
 
-  if (call.seq_start_pos.defined()) {  // as a mask, so that what is put in front stays visible
-    const Tensor real = ge(arange(n).to(tokens.device()), unsqueeze(call.seq_start_pos, -1));
-    call.mask = call.mask.defined() ? logical_and(call.mask, real) : real;
-  }
+  start_to_mask(call, n, tokens.device());
   if (call.prepend_embeds.defined()) put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
   const double f = config_.emb_frac_gradient;
   if (f < 1) x = x * f + x.detach() * (1 - f);
@@ -189,11 +186,11 @@ Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediat
   if (memory > 0 && first) {
     if (every > 0) {
       x = cut(x);
-      if (call.mask.defined()) call.mask = cut(call.mask);
-      if (call.self_attn_kv_mask.defined()) call.self_attn_kv_mask = cut(call.self_attn_kv_mask);
+      for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+        if (mask->defined()) *mask = cut(*mask);
     }
     put_in_front(repeated(memory_tokens_, x.size(0)), {}, x, call);
-    x = join(x), call.mask = join(call.mask), call.self_attn_kv_mask = join(call.self_attn_kv_mask);
+    for (Tensor* t : {&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask}) *t = join(*t);
   }
   check(config_.recycling || call.recycle_steps.value_or(1) == 1, name(), ": recycle_steps without recycling");
   Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);
@@ -211,8 +208,7 @@ Tensors TransformerWrapper::make_logits(const Tensor& x, const Tensor& mixture) 
   for (const auto& head : to_logits_) all.push_back(head->forward(x));
   for (Tensor& logits : all) {
     if (config_.sigsoftmax_logits) logits = logits + log_sigmoid(logits);
-    if (mixture.defined())
-      logits = log(clamp_min(sum(softmax(logits, -1) * unsqueeze(mixture, -1), -2), 1e-20));
+    if (mixture.defined()) logits = log(clamp_min(sum(softmax(logits, -1) * unsqueeze(mixture, -1), -2), 1e-20));
     if (config_.squeeze_out_last_dim && logits.size(-1) == 1) logits = squeeze(logits, -1);
   }
   return all;
@@ -223,13 +219,10 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   check(!call.cache || can_cache_kv(), name(), ": cannot use a cache with this configuration");
   TransformerOutput out;
   Tensor x = embed(tokens, call);
-  const Tensor mask = call.mask;  // of x, without memory tokens
+  Tensor mask = call.mask;  // of x, without memory tokens
+  if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
   hand_on_positions(call, *config_.attn_layers);
-  call.seq_start_pos = {};
-  if (config_.shift_mem_down != 0 && !call.mems.empty()) {
-    const auto by = std::clamp<int64_t>(config_.shift_mem_down, 0, static_cast<int64_t>(call.mems.size()));
-    std::rotate(call.mems.begin(), call.mems.begin() + by, call.mems.end());
-  }
+  shift_mems(call, config_.shift_mem_down);
   call.return_attn |= call.return_attn_z_loss;
   x = through_layers(x, call, out.intermediates);
   if (call.cache) call.cache->tokens += tokens.size(1);
@@ -251,7 +244,8 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
     out.logit_entropies = calc_entropy(out.logits[0]);
   }
   if (call.return_attn_z_loss)
-    out.attn_z_loss = z_loss(out.intermediates.attn_intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
+    out.attn_z_loss =
+        z_loss(out.intermediates.attn_intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
   if (call.return_mems) out.mems = next_mems(call.mems, out.intermediates.hiddens, config_.max_mem_len);
   return out;
 }
