@@ -15,6 +15,7 @@
 #include <weft/nn/norm.h>
 #include <weft/nn/optim/optimizer.h>
 #include <weft/nn/optim/schedule.h>
+#include <weft/nn/xt.h>
 #include <weft/ops/attention.h>
 #include <weft/ops/conv.h>
 #include <weft/ops/copy.h>
@@ -23,6 +24,7 @@
 #include <weft/ops/einops.h>
 #include <weft/ops/einsum.h>
 #include <weft/ops/fft.h>
+#include <weft/ops/glu.h>
 #include <weft/ops/index.h>
 #include <weft/ops/linear.h>
 #include <weft/ops/loss.h>
@@ -30,6 +32,7 @@
 #include <weft/ops/norm.h>
 #include <weft/ops/random.h>
 #include <weft/ops/reduce.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/scan.h>
 #include <weft/ops/shape.h>
 #include <weft/ops/softmax.h>

@@ -1,4 +1,5 @@
-// bench_gpu [--list] [FILTER...]: times the GPU's cases whose names contain a filter (all without one).
+// bench_gpu [--list | --once] [FILTER...]: times the GPU's cases whose names contain a filter (all without one). --once
+// runs one step of each between a profiler's start and stop instead (scripts/gpu_profile).
 //
 //     name                                  eager ms  graph ms  TFLOP/s   GB/s   peak MB
 //
@@ -6,6 +7,7 @@
 // and replayed. Rates are of the faster; peak MB is the most memory in use above what the process held before the case.
 #include "gpu.h"
 
+#include <cuda_profiler_api.h>
 #include <weft/cuda/graph.h>
 #include <weft/cuda/runtime.h>
 
@@ -78,6 +80,18 @@ void run(const Case& c) {
   std::fflush(stdout);
 }
 
+// One warm step, alone in what a profiler sees.
+void run_once(const Case& c) {
+  manual_seed(0);
+  const Step step = c.prepare();
+  for (int i = 0; i < 3; ++i) step();
+  cuda::synchronize();
+  cudaProfilerStart();
+  step();
+  cuda::synchronize();
+  cudaProfilerStop();
+}
+
 int main(int argc, char** argv) {
   set_default_device(Device::cuda());
   add_elementwise_cases();
@@ -87,16 +101,21 @@ int main(int argc, char** argv) {
   add_fft_cases();
   add_runtime_cases();
   add_model_cases();
-  const bool list = argc > 1 && std::strcmp(argv[1], "--list") == 0;
-  if (!list) std::printf("%-44s %9s %9s %8s %7s %9s\n", "case", "eager ms", "graph ms", "TFLOP/s", "GB/s", "peak MB");
+  const bool list = argc > 1 && std::strcmp(argv[1], "--list") == 0,
+             once = argc > 1 && std::strcmp(argv[1], "--once") == 0;
+  const int first = list || once ? 2 : 1;
+  if (first == 1)
+    std::printf("%-44s %9s %9s %8s %7s %9s\n", "case", "eager ms", "graph ms", "TFLOP/s", "GB/s", "peak MB");
   int matched = 0;
   for (const Case& c : cases()) {
-    bool wanted = argc - list == 1;
-    for (int i = 1 + list; i < argc; ++i) wanted = wanted || c.name.find(argv[i]) != std::string::npos;
+    bool wanted = argc == first;
+    for (int i = first; i < argc; ++i) wanted = wanted || c.name.find(argv[i]) != std::string::npos;
     if (!wanted) continue;
     ++matched;
     if (list)
       std::puts(c.name.c_str());
+    else if (once)
+      run_once(c);
     else
       run(c);
   }

@@ -57,12 +57,15 @@ void add_elementwise_cases() {
     step("mul/16384x3072", {wide, wide}, d, 8, [](const Tensors& x) { return mul(x[0], x[1]); });
     step("scale_offset/16x1024x768", {tokens, {768}, {768}}, d, 7,
          [](const Tensors& x) { return add(mul(x[0], x[1]), x[2]); });
+    forward("geglu/16384x6144", {{16384, 6144}}, d, 1.5, [](const Tensors& x) { return geglu(x[0]); });
+    step("geglu/16384x6144", {{16384, 6144}}, d, 4, [](const Tensors& x) { return geglu(x[0]); });
+    step("swiglu/16384x6144", {{16384, 6144}}, d, 4, [](const Tensors& x) { return swiglu(x[0]); });
     forward("permute/16x1024x12x64", {{16, 1024, 12, 64}}, d, 2, [](const Tensors& x) {
       return x[0].permute({0, 2, 1, 3}).contiguous();
     });
     forward("transpose/16x1024x768", {tokens}, d, 2,
             [](const Tensors& x) { return x[0].transpose(1, 2).contiguous(); });
-    forward("chunk/16384x3072", {wide}, d, 2, [](const Tensors& x) {
+    forward("chunk/16384x3072", {wide}, d, 4, [](const Tensors& x) {
       const Tensors c = chunk(x[0], 2, -1);
       return cat({c[0].contiguous(), c[1].contiguous()}, 0).slice(0, 0, 1);
     });

@@ -24,8 +24,7 @@ Step training(std::shared_ptr<Module> model, std::function<Tensor()> loss, bool 
       loss().backward();
     }
     if (!optimizer) return;
-    clip_grad_norm_(parameters, 1.0);
-    optimizer->step();
+    optimizer->step_clipped(1.0);
   };
 }
 

@@ -126,12 +126,12 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
   const T* v = p.v.at<const T>(s.b, kv_head, s.k0) + column;
   auto fetch_keys = [&](int t) {
     const int j0 = t * C::kCols;
-    keys.template fetch<C::kThreads, T>([&](int r) { return k + (j0 + r) * p.k.n; }, s.m - j0, p.d);
+    keys.template fetch<C::kThreads>(k + j0 * p.k.n, p.k.n, s.m - j0, p.d);
     mma::commit_copies();
   };
   auto fetch_values = [&](int t) {
     const int j0 = t * C::kCols;
-    values.template fetch<C::kThreads, T>([&](int r) { return v + (j0 + r) * p.v.n; }, s.m - j0, columns);
+    values.template fetch<C::kThreads>(v + j0 * p.v.n, p.v.n, s.m - j0, columns);
     mma::commit_copies();
   };
 
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
   for (int m = 0; m < C::kM; ++m) state.top[m][0] = state.top[m][1] = kNone, state.total[m][0] = state.total[m][1] = 0;
 
   if (begin < end) {
-    queries.template fetch<C::kThreads, T>(
+    queries.template fetch_rows<C::kThreads, T>(
         [&](int r) { return p.q.at<const T>(s.b, head_of(r0 + r), s.q0 + query_of(r0 + r)); }, rows - r0, p.d);
     fetch_keys(begin);
   }
@@ -234,7 +234,6 @@ __global__ void combine_kernel(const __grid_constant__ Problem p, const __grid_c
 /// Fills in how C's blocks are dealt out and runs them.
 template <class C>
 void run_forward(const Problem& p) {
-  constexpr int kProcessors = 132, kCache = 32 << 20;  // of an H100: a guide for sizes, nothing depends on it
   using T = typename C::T;
   ForwardPlan plan{};
   const int group = p.h / p.hk, n = p.max_q, m = p.max_k;
@@ -243,7 +242,7 @@ void run_forward(const Problem& p) {
   plan.heads = p.sequences * (p.h / plan.pack);
   const int64_t head_bytes = int64_t{2} * m * (p.d + p.dv_size) * plan.pack / group;
   plan.heads_at_once =
-      static_cast<int>(std::clamp<int64_t>(kCache / std::max<int64_t>(head_bytes, 1), 1, std::max(plan.heads, 1)));
+      static_cast<int>(std::clamp<int64_t>(kCacheBytes / std::max<int64_t>(head_bytes, 1), 1, std::max(plan.heads, 1)));
   plan.columns = (p.dv_size + C::DV - 1) / C::DV;
   plan.backwards = p.right < m;
   const int units = plan.tiles * plan.heads * plan.columns, key_tiles = (m + C::kCols - 1) / C::kCols;

@@ -1,19 +1,23 @@
 #include <weft/cuda/attention_half.h>
 #include <weft/ops/copy.h>
-#include <weft/cuda/attention_problem.cuh>
+#include <weft/cuda/attention_launch.cuh>
 
 namespace weft::cuda {
 
 namespace attention {
 template <class T>
 void launch_forward(const Problem& p);
+template <class T>
+void launch_backward(const Problem& p, const float* dlse);
+template <class T>
+void launch_bias(const Problem& p, Tensor& dbias);
 }  // namespace attention
 
 namespace {
 
-using attention::Heads;
+using attention::heads;
 using attention::Problem;
-using attention::Scores;
+using attention::problem;
 
 // Whether 16 bytes at a time can be read from each row of x: [b, h, n, d].
 bool is_aligned(const Tensor& x) {
@@ -54,18 +58,6 @@ struct Result {
   }
 };
 
-Heads heads(const Tensor& x) {
-  if (!x.defined()) return {};
-  const Shape& s = x.strides();
-  return {x.raw_data(), s[0], s[1], s[2]};
-}
-
-Scores scores(const Tensor& x) {
-  if (!x.defined()) return {};
-  const Shape& s = x.strides();
-  return {data_of(x), s[0], s[1], s[2], s[3]};
-}
-
 // What a bias is read as: T itself or float32. Converted before it is expanded again.
 Tensor readable(const Tensor& x, DType dtype) {
   if (!x.defined() || x.dtype() == dtype || x.dtype() == float32) return x;
@@ -75,32 +67,6 @@ Tensor readable(const Tensor& x, DType dtype) {
   Shape strides = y.strides();
   for (int64_t d = 0; d < x.dim(); ++d) strides[d] = x.strides()[d] == 0 ? 0 : strides[d];
   return as_strided_raw(y, x.shape(), strides, 0);
-}
-
-// Tensors must outlive the launches that read the problem.
-Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
-                const AttentionArgs& args) {
-  Problem p{};
-  p.device = q.device();
-  p.q = heads(q), p.k = heads(k), p.v = heads(v), p.mask = scores(mask), p.bias = scores(bias);
-  p.sequences = static_cast<int>(args.sequences(q.shape()[0]));
-  p.h = static_cast<int>(q.shape()[1]), p.hk = static_cast<int>(k.shape()[1]);
-  p.n = static_cast<int>(q.shape()[2]), p.m = static_cast<int>(k.shape()[2]);
-  p.d = static_cast<int>(q.shape()[3]), p.dv_size = static_cast<int>(v.shape()[3]);
-  p.max_q = static_cast<int>(args.max_q), p.max_k = static_cast<int>(args.max_k);
-  constexpr int64_t kFar = 1 << 29;
-  p.left = static_cast<int>(std::min(args.left, kFar)), p.right = static_cast<int>(std::min(args.right, kFar));
-  if (args.alibi.defined()) {
-    p.alibi = args.alibi.data<float>();
-    p.alibi_b = args.alibi.strides()[0], p.alibi_h = args.alibi.strides()[1];
-  }
-  if (args.kv_length.defined())
-    p.kv_length = args.kv_length.data<int64_t>(), p.kv_length_b = args.kv_length.strides()[0];
-  if (args.cu_q.defined()) p.cu_q = args.cu_q.data<int64_t>(), p.cu_k = args.cu_k.data<int64_t>();
-  p.fn = args.fn;
-  p.scale = static_cast<float>(args.scale), p.dropout = static_cast<float>(args.dropout);
-  p.random = philox_at(args.at);
-  return p;
 }
 
 bool fits(const Tensor& q, const Tensor& k, const AttentionArgs& args) {
@@ -134,6 +100,29 @@ bool half_forward(const Tensor& q0, const Tensor& k0, const Tensor& v0, const Te
   }
   dispatch_half(q.dtype(), [&]<class T>(Type<T>) { attention::launch_forward<T>(p); });
   out.finish();
+  return true;
+}
+
+bool half_backward(const Tensor& q0, const Tensor& k0, const Tensor& v0, const Tensor& mask, const Tensor& bias0,
+                   const AttentionArgs& args, const Tensor& out0, const Tensor& lse, const Tensor& dout0,
+                   const Tensor& dlse, Tensor& dq0, Tensor& dk0, Tensor& dv0, Tensor& dbias) {
+  if (!fits(q0, k0, args)) return false;
+  const Tensor q = aligned(q0), k = aligned(k0), v = aligned(v0), out = aligned(out0), dout = aligned(dout0),
+               bias = readable(bias0, q0.dtype()),
+               delta = empty({q0.shape()[0] * q0.shape()[1] * q0.shape()[2]}, float32, q0.device());
+  Result dq(dq0), dk(dk0), dv(dv0);
+  Problem p = problem(q, k, v, mask, bias, args);
+  p.out = heads(out), p.dout = heads(dout), p.dq = heads(dq.room), p.dk = heads(dk.room), p.dv = heads(dv.room);
+  p.delta = delta.data<float>();
+  if (lse.defined()) p.lse = lse.data<float>();
+  const bool unseen = p.kv_length || p.cu_q || p.m == 0 || p.left < p.m || (p.right < p.m && p.n > p.m);
+  if (unseen) fill_into(dq.room, 0);
+  if (p.cu_k || p.n == 0) fill_into(dk.room, 0), fill_into(dv.room, 0);
+  dispatch_half(q.dtype(), [&]<class T>(Type<T>) {
+    attention::launch_backward<T>(p, dlse.defined() ? dlse.data<float>() : nullptr);
+    if (dbias.defined()) attention::launch_bias<T>(p, dbias);
+  });
+  dq.finish(), dk.finish(), dv.finish();
   return true;
 }
 

@@ -55,6 +55,10 @@ __device__ inline void load_blocks_transposed(uint32_t (&r)[4], uint32_t address
 __device__ inline void copy16(uint32_t to, const void* from, bool wanted) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(wanted ? 16 : 0) : "memory");
 }
+/// 4 bytes likewise.
+__device__ inline void copy4(uint32_t to, const void* from, bool wanted) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(wanted ? 4 : 0) : "memory");
+}
 /// Closes a group of copies.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until all but the last N groups of this thread have arrived.
@@ -73,6 +77,17 @@ __device__ inline float2 load_floats(uint32_t from) {
   float2 v;
   asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
   return v;
+}
+
+/// A counter that blocks hand on to each other: what was written before a release is seen after an acquire of it.
+__device__ inline int load_acquire(const int* p) {
+  int v;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ inline void store_release(int* p, int v) {
+  __threadfence();  // what other threads of the block wrote before a barrier counts too
+  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 
 /// 2^x, to 2 units in the last place; 0 for -∞.

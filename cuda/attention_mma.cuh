@@ -29,16 +29,26 @@ struct Tile {
   /// The same for the block at (row, col), multiples of 16.
   static __device__ uint32_t at(uint32_t lane, int row, int col) { return (lane ^ (col * 2)) + row * (D * 2); }
 
-  /// Starts copying rows [0, rows) and columns [0, cols) (a multiple of 8) of what from(row) points at; zeros
-  /// elsewhere.
-  template <int kBlock, class T, class F>
-  __device__ void fetch(F&& from, int rows, int cols) const {
-    static_assert(R * D / 8 % kBlock == 0);
+  /// Starts copying rows [0, rows) and columns [0, cols) (a multiple of 8) of what from points at, whose rows are
+  /// stride apart; zeros elsewhere.
+  template <int kBlock, class T>
+  __device__ void fetch(const T* from, int64_t stride, int rows, int cols) const {
+    constexpr int kStep = kBlock / (D / 8);  // rows that the block copies at a time
+    static_assert(R % kStep == 0 && kStep % 8 == 0);
+    const int row = static_cast<int>(threadIdx.x) / (D / 8), c = static_cast<int>(threadIdx.x) % (D / 8);
+    const uint32_t to = chunk(row, c);
+    const T* at = from + row * stride + c * 8;
 #pragma unroll
-    for (int i = 0; i < R * D / 8 / kBlock; ++i) {
-      const int at = i * kBlock + static_cast<int>(threadIdx.x), row = at / (D / 8), c = at % (D / 8);
+    for (int i = 0; i < R / kStep; ++i)
+      copy16(to + i * (kStep * D * 2), at + i * kStep * stride, row + i * kStep < rows && c * 8 < cols);
+  }
+  /// The same where from(row) points at each row.
+  template <int kBlock, class T, class F>
+  __device__ void fetch_rows(F&& from, int rows, int cols) const {
+    for (int at = static_cast<int>(threadIdx.x); at < R * D / 8; at += kBlock) {
+      const int row = at / (D / 8), c = at % (D / 8);
       const bool wanted = row < rows && c * 8 < cols;
-      copy16(chunk(row, c), from(wanted ? row : 0) + (wanted ? c * 8 : 0), wanted);
+      copy16(chunk(row, c), from(wanted ? row : 0) + c * 8, wanted);
     }
   }
 };

@@ -67,9 +67,9 @@ struct Sequence {
   /// Query i sees keys [first(i), limit(i)).
   __device__ int first(int i) const { return max(0, i - n + m - left); }
   __device__ int limit(int i) const { return min(m, i - n + m + right + 1); }
-  /// Whether each of these queries sees each of these keys, as far as position goes.
+  /// Whether all of these queries and keys exist and see each other, as far as position goes.
   __device__ bool whole(int i0, int rows, int j0, int cols) const {
-    return first(i0 + rows - 1) <= j0 && j0 + cols <= limit(i0);
+    return i0 + rows <= n && first(i0 + rows - 1) <= j0 && j0 + cols <= limit(i0);
   }
 };
 
@@ -100,7 +100,7 @@ template <bool kAcross, int M, int N2, class F>
 __device__ inline void hide(mma::Accumulator<M, N2>& c, const Place<kAcross>& at, const Sequence& s, F&& query) {
   each(c, at, [&](float& x, int i, int j) {
     const int d = s.distance(query(i), j);
-    if (d > s.left || d < -s.right || j >= s.m) x = kNone;
+    if (d > s.left || d < -s.right || j >= s.m || query(i) >= s.n) x = kNone;
   });
 }
 
@@ -166,7 +166,7 @@ __device__ inline void words(uint32_t (&word)[4], const Place<kAcross>& at, int 
     uint32_t x[4] = {own.word[0], own.word[1], own.word[2], own.word[3]};
     auto trade = [&](uint32_t& low, uint32_t& high, bool upper, int lanes) {
       const uint32_t got = mma::exchange(upper ? low : high, lanes);
-      (upper ? low : high) = got;
+      low = upper ? got : low, high = upper ? high : got;
     };
     trade(x[0], x[1], r & 1, 4), trade(x[2], x[3], r & 1, 4);
     trade(x[0], x[2], r & 2, 8), trade(x[1], x[3], r & 2, 8);

@@ -1,17 +1,6 @@
-// cuBLASLt counts in columns, so a row-major y = a·b is given to it as yᵀ = bᵀ·aᵀ: its A is our b, its B our a, and
-// its D our y, each read as it lies in memory. Asking which algorithm suits a product costs more than a small product,
-// so the answers are kept: a plan holds everything of a call but the pointers.
-//
-// Half types: sums are kept in float32 through all of k, also where k is split over blocks (the parts are added in
-// float32 too). The library is deterministic as long as a workspace serves one stream, which stream() sees to.
-#include <weft/cuda/blas.h>
-#include <weft/ops/matmul.h>
+// What a product's operands look like to the library, and copies of those that it cannot read fast.
+#include <weft/cuda/blas_plan.h>
 #include <weft/cuda/common.cuh>
-
-#include <cublasLt.h>
-
-#include <array>
-#include <unordered_map>
 
 namespace weft::cuda {
 
@@ -33,27 +22,9 @@ Matrices transposed(const Matrices& x) {
   return t;
 }
 
-namespace {
+// --- how an operand lies --------------------------------------------------------------------------------------------
 
-constexpr size_t kWorkspace = size_t{32} << 20;  // what NVIDIA recommends for Hopper
-constexpr size_t kMaxPlans = 4096;
-constexpr int kMaxDevices = 16;
-
-void check_blas(cublasStatus_t status, const Product& p) {
-  check(status == CUBLAS_STATUS_SUCCESS, p.op, ": cuBLAS: ", cublasLtGetStatusString(status), " for ", p.batch, " × [",
-        p.a.rows, ", ", p.a.cols, "] × [", p.b.rows, ", ", p.b.cols, "] in ", p.a.dtype, ", to ", p.y.dtype);
-}
-
-// --- how an operand lies
-// ----------------------------------------------------------------------------------------------
-
-// A matrix as the library names it: rows and cols as stored, column after column.
-struct Stored {
-  int64_t rows, cols, ld, batch_stride;
-  cublasOperation_t op;  // what turns it into the transpose of our matrix
-};
-
-Stored stored(const Matrices& x) {
+StoredMatrix stored(const Matrices& x) {
   const bool row_major = (x.col_stride == 1 || x.cols == 1) && (x.row_stride >= x.cols || x.rows == 1);
   const int64_t run = row_major ? x.cols : x.rows, count = row_major ? x.rows : x.cols;
   // The stride of a single row means nothing and may be anything: take one that suits every algorithm.
@@ -61,233 +32,140 @@ Stored stored(const Matrices& x) {
   return {run, count, std::max<int64_t>(ld, 1), x.batch_stride, row_major ? CUBLAS_OP_N : CUBLAS_OP_T};
 }
 
-// The largest power of two up to limit that divides the address.
-uint32_t alignment(const void* p, uint32_t limit = 256) {
+uint32_t alignment(const void* p, uint32_t limit) {
   const auto address = reinterpret_cast<uintptr_t>(p);
   return address % limit == 0 ? limit : static_cast<uint32_t>(address & (~address + 1));
 }
 
-cudaDataType_t type_of(DType d) {
-  switch (d) {
-    case DType::float64:
-      return CUDA_R_64F;
-    case DType::bfloat16:
-      return CUDA_R_16BF;
-    case DType::float16:
-      return CUDA_R_16F;
-    default:
-      return CUDA_R_32F;
-  }
-}
+namespace {
 
-cublasLtEpilogue_t epilogue_of(Epilogue e) {
-  switch (e) {
-    case Epilogue::none:
-      return CUBLASLT_EPILOGUE_DEFAULT;
-    case Epilogue::bias:
-      return CUBLASLT_EPILOGUE_BIAS;
-    case Epilogue::relu:
-      return CUBLASLT_EPILOGUE_RELU;
-    case Epilogue::relu_bias:
-      return CUBLASLT_EPILOGUE_RELU_BIAS;
-    case Epilogue::gelu:
-      return CUBLASLT_EPILOGUE_GELU;
-    case Epilogue::gelu_bias:
-      return CUBLASLT_EPILOGUE_GELU_BIAS;
-    case Epilogue::gelu_aux:
-      return CUBLASLT_EPILOGUE_GELU_AUX;
-    case Epilogue::gelu_aux_bias:
-      return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
-    case Epilogue::gelu_grad:
-      return CUBLASLT_EPILOGUE_DGELU;
-    case Epilogue::row_sums:
-      return CUBLASLT_EPILOGUE_BGRADB;
-    case Epilogue::col_sums:
-      return CUBLASLT_EPILOGUE_BGRADA;
-  }
-  return CUBLASLT_EPILOGUE_DEFAULT;
-}
+// --- rows of odd length or place
+// --------------------------------------------------------------------------------------
+//
+// Half types are fed to the tensor cores 16 bytes at a time. Where rows do not begin at multiples of that, or are not
+// of a whole number of such packs, the library has algorithms several times slower. A large product is worth a copy of
+// operands of the first kind; of the second, what is left of the packs is a small product of its own.
 
-// --- plans
-// ------------------------------------------------------------------------------------------------------------
+constexpr int64_t kUses = 256;  // of each element of what is copied, and
+constexpr double kWork = 2e9;   // multiplications, from which on
+constexpr int64_t kHalves = 8;  // in 16 bytes
 
-struct Plan {
-  cublasLtMatmulDescOpaque_t desc;
-  cublasLtMatrixLayoutOpaque_t a, b, y;
-  cublasLtMatmulAlgo_t algo;
-  size_t workspace = 0;
-  bool exists = false;  // whether the library can do it
-};
-
-// Everything that the choice of an algorithm may depend on.
-using Key = std::array<int64_t, 24>;
-struct KeyHash {
-  size_t operator()(const Key& key) const {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (int64_t v : key) h = (h ^ static_cast<uint64_t>(v)) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
-    return static_cast<size_t>(h);
-  }
-};
-
-// One a thread and device: neither handles nor plans (which hold the pointers of their last call) are for sharing.
-struct Library {
-  cublasLtHandle_t handle = nullptr;
-  std::unordered_map<Key, Plan, KeyHash> plans;
-};
-
-Library& library(const Product& p) {
-  thread_local struct All {
-    Library of[kMaxDevices];
-    ~All() {
-      for (Library& l : of) {
-        if (l.handle) cublasLtDestroy(l.handle);
-      }
-    }
-  } all;
-  int device = 0;
-  check_cuda(cudaGetDevice(&device), p.op);
-  Library& l = all.of[device];
-  if (!l.handle) check_blas(cublasLtCreate(&l.handle), p);
-  return l;
-}
-
-Key key_of(const Product& p, const Stored& a, const Stored& b) {
-  return {static_cast<int64_t>(p.a.dtype),
-          static_cast<int64_t>(p.y.dtype),
-          static_cast<int64_t>(p.epilogue),
-          tf32_allowed(),
-          p.accumulate,
-          p.batch,
-          a.op,
-          a.rows,
-          a.cols,
-          a.ld,
-          a.batch_stride,
-          alignment(p.a.data),
-          b.op,
-          b.rows,
-          b.cols,
-          b.ld,
-          b.batch_stride,
-          alignment(p.b.data),
-          p.y.row_stride,
-          p.y.batch_stride,
-          alignment(p.y.data),
-          alignment(p.vector, 16),
-          alignment(p.aux, 16),
-          p.aux_stride};
+bool is_awkward(const Matrices& x, int64_t batch) {
+  const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
+  const StoredMatrix s = stored(x);
+  return alignment(x.data, 16) != 16 || s.ld % whole != 0 || (batch > 1 && x.batch_stride % whole != 0);
 }
 
 template <class T>
-void set(cublasLtMatmulDescOpaque_t& desc, cublasLtMatmulDescAttributes_t what, T value, const Product& p) {
-  check_blas(cublasLtMatmulDescSetAttribute(&desc, what, &value, sizeof(value)), p);
+__global__ void copy_rows_kernel(const T* __restrict__ from, int64_t from_row, int64_t from_batch, T* __restrict__ to,
+                                 int64_t to_row, int64_t to_batch, int64_t rows, int64_t cols, int64_t batch) {
+  for (int64_t r = int64_t{blockIdx.x} * blockDim.y + threadIdx.y; r < rows * batch;
+       r += int64_t{gridDim.x} * blockDim.y) {
+    const T* __restrict__ in = from + r / rows * from_batch + r % rows * from_row;
+    T* __restrict__ out = to + r / rows * to_batch + r % rows * to_row;
+#pragma unroll 8
+    for (int64_t c = threadIdx.x; c < cols; c += 32) out[c] = in[c];
+  }
 }
 
-void set_pointers(Plan& plan, const Product& p) {
-  if (p.vector) set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.vector, p);
-  if (p.aux) set(plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.aux, p);
-}
-
-void describe(Plan& plan, const Product& p, const Stored& a, const Stored& b) {
-  const bool wide = p.y.dtype == float64;
-  const cublasComputeType_t compute = wide                                     ? CUBLAS_COMPUTE_64F
-                                      : p.a.dtype == float32 && tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                               : CUBLAS_COMPUTE_32F;
-  check_blas(cublasLtMatmulDescInit(&plan.desc, compute, wide ? CUDA_R_64F : CUDA_R_32F), p);
-  set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSA, b.op, p);
-  set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSB, a.op, p);
-  set(plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(p.epilogue), p);
-  if (p.aux) set(plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.aux_stride, p);
-  set_pointers(plan, p);
-
-  const auto layout = [&](cublasLtMatrixLayoutOpaque_t& l, DType dtype, const Stored& s) {
-    check_blas(cublasLtMatrixLayoutInit(&l, type_of(dtype), static_cast<uint64_t>(s.rows),
-                                        static_cast<uint64_t>(s.cols), s.ld),
-               p);
-    if (p.batch == 1) return;
-    const auto count = static_cast<int32_t>(p.batch);
-    check_blas(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count)), p);
-    check_blas(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &s.batch_stride,
-                                                sizeof(s.batch_stride)),
-               p);
+// Copies between matrices of one orientation.
+void copy_rows(const Matrices& from, const Matrices& to, int64_t batch, const char* op) {
+  const bool row_major = to.col_stride == 1;
+  const int64_t rows = row_major ? to.rows : to.cols, cols = row_major ? to.cols : to.rows;
+  const int64_t from_row = row_major ? from.row_stride : from.col_stride;
+  const int64_t to_row = row_major ? to.row_stride : to.col_stride;
+  const auto run = [&]<class T>(Type<T>) {
+    const auto blocks = static_cast<unsigned>(std::clamp<int64_t>((rows * batch + 7) / 8, 1, 132 * 64));
+    copy_rows_kernel<T><<<blocks, dim3(32, 8), 0, stream()>>>(static_cast<const T*>(from.data), from_row,
+                                                              from.batch_stride, static_cast<T*>(to.data), to_row,
+                                                              to.batch_stride, rows, cols, batch);
+    check_cuda(cudaGetLastError(), op);
   };
-  layout(plan.a, p.b.dtype, b);
-  layout(plan.b, p.a.dtype, a);
-  layout(plan.y, p.y.dtype, {p.y.cols, p.y.rows, std::max(p.y.row_stride, p.y.cols), p.y.batch_stride, CUBLAS_OP_N});
+  size_of(to.dtype) == 4 ? run(Type<uint32_t>{}) : run(Type<uint16_t>{});
 }
 
-// The algorithm that the library thinks fastest, given how the pointers are aligned.
-void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
-  cublasLtMatmulPreferenceOpaque_t preference;
-  check_blas(cublasLtMatmulPreferenceInit(&preference), p);
-  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
-    check_blas(cublasLtMatmulPreferenceSetAttribute(&preference, what, &value, sizeof(value)), p);
+// Memory like x's, with rows that begin at multiples of 16 bytes.
+Matrices padded(const Matrices& x, int64_t batch, Tensor& memory) {
+  const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
+  const StoredMatrix s = stored(x);
+  const int64_t row = (s.rows + whole - 1) / whole * whole, one = row * s.cols, count = x.batch_stride == 0 ? 1 : batch;
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "matmul");
+  memory = empty({count * one}, x.dtype, Device::cuda(device));
+  Matrices y = x;
+  y.data = memory.raw_data();
+  if (s.op == CUBLAS_OP_N)
+    y.row_stride = row, y.col_stride = 1;
+  else
+    y.row_stride = 1, y.col_stride = row;
+  y.batch_stride = x.batch_stride == 0 ? 0 : one;
+  return y;
+}
+
+// Computes p on copies of what is awkward about it; false, with nothing done, where that would not pay.
+bool multiply_padded(const Product& p) {
+  if (!is_half(p.a.dtype) || p.aux || work_of(p) < kWork) return false;
+  const bool a = is_awkward(p.a, p.batch), b = is_awkward(p.b, p.batch), y = is_awkward(p.y, p.batch);
+  if (!(a || b || y)) return false;
+  if ((a && p.y.cols < kUses) || (b && p.y.rows < kUses) || (y && (p.a.cols < kUses || p.accumulate))) return false;
+  Tensor memory[3];
+  Product q = p;
+  const auto stage = [&](Matrices& x, Tensor& m, bool filled) {
+    const Matrices from = x;
+    x = padded(from, p.batch, m);
+    if (filled) copy_rows(from, x, x.batch_stride == 0 ? 1 : p.batch, p.op);
   };
-  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.b.data));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.a.data));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(p.y.data));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.y.data));
-  // Parts of k are never added up in a half type.
-  if (is_half(p.y.dtype))
-    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-  cublasLtMatmulHeuristicResult_t best;
-  int found = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, &plan.desc, &plan.a, &plan.b, &plan.y, &plan.y,
-                                                               &preference, 1, &best, &found);
-  plan.exists = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
-  if (plan.exists) plan.algo = best.algo, plan.workspace = best.workspaceSize;
-  if (p.epilogue == Epilogue::none && !plan.exists)
-    check_blas(status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status, p);
+  if (y) stage(q.y, memory[2], false);
+  if (a) stage(q.a, memory[0], true);
+  if (b) stage(q.b, memory[1], true);
+  if (!multiply(q)) return false;
+  if (y) copy_rows(q.y, p.y, p.batch, p.op);
+  return true;
 }
 
-Plan& plan_for(Library& l, const Product& p) {
-  const Stored a = stored(p.a), b = stored(p.b);
-  const Key key = key_of(p, a, b);
-  if (const auto it = l.plans.find(key); it != l.plans.end()) return it->second;
-  if (l.plans.size() >= kMaxPlans) l.plans.clear();
-  Plan plan;
-  describe(plan, p, a, b);
-  choose(plan, l.handle, p);
-  return l.plans.emplace(key, plan).first->second;
+void* advance(void* p, int64_t elements, DType dtype) {
+  return p ? static_cast<char*>(p) + elements * static_cast<int64_t>(size_of(dtype)) : p;
 }
 
-// float64 has no epilogues. The library's GELU uses an approximate tanh, good enough for half types alone; its second
-// matrix wants rows of a multiple of 8.
-bool has_epilogue(const Product& p) {
-  if (p.epilogue == Epilogue::none) return true;
-  if (p.y.dtype == float64) return false;
-  const bool is_gelu = p.epilogue >= Epilogue::gelu && p.epilogue <= Epilogue::gelu_grad;
-  if (is_gelu && !(is_half(p.a.dtype) && p.y.dtype == p.a.dtype)) return false;
-  return !p.aux || (p.aux_stride % 8 == 0 && alignment(p.aux, 16) == 16);
+// The part of p that makes rows, or columns, [from, from + count) of y; or that sums over these k.
+Product part_of_rows(Product p, int64_t from, int64_t count) {
+  p.a.data = advance(p.a.data, from * p.a.row_stride, p.a.dtype), p.a.rows = count;
+  p.y.data = advance(p.y.data, from * p.y.row_stride, p.y.dtype), p.y.rows = count;
+  if (p.epilogue == Epilogue::row_sums) p.vector = advance(p.vector, from, p.y.dtype);
+  return p;
+}
+Product part_of_columns(Product p, int64_t from, int64_t count) {
+  p.b.data = advance(p.b.data, from * p.b.col_stride, p.b.dtype), p.b.cols = count;
+  p.y.data = advance(p.y.data, from, p.y.dtype), p.y.cols = count;
+  if (p.epilogue != Epilogue::row_sums) p.vector = advance(p.vector, from, p.y.dtype);
+  return p;
+}
+Product part_of_sum(Product p, int64_t from, int64_t count) {
+  p.a.data = advance(p.a.data, from * p.a.col_stride, p.a.dtype), p.a.cols = count;
+  p.b.data = advance(p.b.data, from * p.b.row_stride, p.b.dtype), p.b.rows = count;
+  if (from > 0) p.accumulate = true, p.epilogue = Epilogue::none, p.vector = nullptr;
+  return p;
+}
+
+// Computes p in parts, the first of whole packs; false where p has whole packs, or an epilogue that needs the sum
+// whole.
+bool multiply_in_parts(const Product& p) {
+  if (!is_half(p.a.dtype) || p.aux || work_of(p) < kWork) return false;
+  const bool a_rows = p.a.col_stride == 1, b_rows = p.b.col_stride == 1;
+  const int64_t m = p.y.rows, n = p.y.cols, k = p.a.cols;
+  const int64_t rest_m = a_rows ? 0 : m % kHalves, rest_n = n % kHalves, rest_k = a_rows || !b_rows ? k % kHalves : 0;
+  if (rest_n > 0)
+    return multiply(part_of_columns(p, 0, n - rest_n)) && multiply(part_of_columns(p, n - rest_n, rest_n));
+  if (rest_m > 0) return multiply(part_of_rows(p, 0, m - rest_m)) && multiply(part_of_rows(p, m - rest_m, rest_m));
+  if (rest_k == 0 || (p.epilogue != Epilogue::none && p.epilogue != Epilogue::bias)) return false;
+  return multiply(part_of_sum(p, 0, k - rest_k)) && multiply(part_of_sum(p, k - rest_k, rest_k));
 }
 
 }  // namespace
 
 bool multiply(const Product& p) {
   if (p.y.rows == 0 || p.y.cols == 0 || p.batch == 0) return true;
-  if (!has_epilogue(p)) return false;
-  Library& l = library(p);
-  Plan& plan = plan_for(l, p);
-  if (!plan.exists) return false;
-  set_pointers(plan, p);
-
-  const double alpha64 = 1, beta64 = p.accumulate ? 1 : 0;
-  const float alpha32 = 1, beta32 = p.accumulate ? 1 : 0;
-  const bool wide = p.y.dtype == float64;
-  const void *alpha = wide ? static_cast<const void*>(&alpha64) : &alpha32,
-             *beta = wide ? static_cast<const void*>(&beta64) : &beta32;
-  Tensor workspace;
-  if (plan.workspace > 0) {
-    int device = 0;
-    check_cuda(cudaGetDevice(&device), p.op);
-    workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
-  }
-  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, p.y.data, &plan.y,
-                            p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
-                            plan.workspace, stream()),
-             p);
-  return true;
+  return multiply_padded(p) || multiply_in_parts(p) || multiply_as_it_lies(p);
 }
 
 }  // namespace weft::cuda

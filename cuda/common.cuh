@@ -21,12 +21,16 @@ class DeviceScope {
   explicit DeviceScope(const Tensor& x) : DeviceScope(x.device()) {}
   explicit DeviceScope(Device device) {
     check_cuda(cudaGetDevice(&before_), "device");
-    if (before_ != device.index) check_cuda(cudaSetDevice(device.index), "device");
+    changed_ = before_ != device.index;
+    if (changed_) check_cuda(cudaSetDevice(device.index), "device");
   }
-  ~DeviceScope() { cudaSetDevice(before_); }
+  ~DeviceScope() {
+    if (changed_) cudaSetDevice(before_);
+  }
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
 /// The calling thread's stream on the current device: everything it asks for goes there, in order.

@@ -46,54 +46,84 @@ struct Turn {
   unsigned column_tiles, tiles;  // a matrix
 };
 
-/// A tile is a square of kTile elements, of which a thread moves as many at a time as 4 bytes hold.
+/// A tile is a square of kSide elements. A row of it is kWide times a warp's threads with W elements each, 4 bytes
+/// where an element has no more.
 template <class B>
-inline constexpr int kTile = sizeof(B) < 4 ? 32 * (4 / sizeof(B)) : 32;
-
-template <class B>
-__global__ void __launch_bounds__(kThreads) turn_kernel(const __grid_constant__ Turn t) {
-  constexpr int kSide = kTile<B>, W = kSide / 32, kRows = kThreads / 32;
-  __shared__ B tile[kSide][kSide + W];
-  const uint32_t matrix = blockIdx.x / t.tiles, number = blockIdx.x - matrix * t.tiles;
-  const int64_t row0 = int64_t{number / t.column_tiles} * kSide, column0 = int64_t{number % t.column_tiles} * kSide;
-  int64_t at[2];
-  locate(t.batch, 1, matrix, at);
-  B* dst = static_cast<B*>(t.batch.operand[0].data) + at[0];
-  const B* src = static_cast<const B*>(t.batch.operand[1].data) + at[1];
-  const int lane = static_cast<int>(threadIdx.x % 32) * W, first = static_cast<int>(threadIdx.x / 32);
-
-  const bool whole_rows = row0 + lane + W <= t.rows, whole_columns = column0 + lane + W <= t.columns;
-  auto aligned = [](const B* p) { return reinterpret_cast<uintptr_t>(p) % (W * sizeof(B)) == 0; };
+struct TileOf {
+  static constexpr int W = sizeof(B) < 4 ? 4 / sizeof(B) : 1, kWide = sizeof(B) == 4 ? 2 : 1, kSide = 32 * W * kWide;
+  static constexpr int kRows = kThreads / 32, kSteps = kSide / kRows;
   struct alignas(W * sizeof(B)) Few {
     B v[W];
   };
-  for (int c = first; c < kSide && column0 + c < t.columns; c += kRows) {  // down a column of src
-    const B* p = src + row0 + lane + (column0 + c) * t.src_column;
-    if (whole_rows && aligned(p)) {
-      const Few few = *reinterpret_cast<const Few*>(p);
+};
+
+// Row r of a tile, which begins at p and has n elements, to and from the registers of a warp's thread.
+template <class B>
+__device__ void load_row(const B* p, int64_t n, typename TileOf<B>::Few (&few)[TileOf<B>::kWide]) {
+  using T = TileOf<B>;
 #pragma unroll
-      for (int i = 0; i < W; ++i) tile[c][lane + i] = few.v[i];
+  for (int k = 0; k < T::kWide; ++k) {
+    const int at = (k * 32 + static_cast<int>(threadIdx.x % 32)) * T::W;
+    if (at + T::W <= n && reinterpret_cast<uintptr_t>(p) % sizeof(typename T::Few) == 0) {
+      few[k] = *reinterpret_cast<const typename T::Few*>(p + at);
     } else {
 #pragma unroll
-      for (int i = 0; i < W; ++i) {
-        if (row0 + lane + i < t.rows) tile[c][lane + i] = p[i];
+      for (int i = 0; i < T::W; ++i) few[k].v[i] = at + i < n ? p[at + i] : B(0);
+    }
+  }
+}
+template <class B>
+__device__ void store_row(B* p, int64_t n, const typename TileOf<B>::Few (&few)[TileOf<B>::kWide]) {
+  using T = TileOf<B>;
+#pragma unroll
+  for (int k = 0; k < T::kWide; ++k) {
+    const int at = (k * 32 + static_cast<int>(threadIdx.x % 32)) * T::W;
+    if (at + T::W <= n && reinterpret_cast<uintptr_t>(p) % sizeof(typename T::Few) == 0) {
+      *reinterpret_cast<typename T::Few*>(p + at) = few[k];
+    } else {
+#pragma unroll
+      for (int i = 0; i < T::W; ++i) {
+        if (at + i < n) p[at + i] = few[k].v[i];
       }
     }
   }
+}
+
+template <class B>
+__global__ void __launch_bounds__(kThreads) turn_kernel(const __grid_constant__ Turn t) {
+  using T = TileOf<B>;
+  __shared__ B tile[T::kSide][T::kSide + T::W];  // [columns][rows]; the padding spreads a column over the banks
+  const uint32_t matrix = blockIdx.x / t.tiles, number = blockIdx.x - matrix * t.tiles;
+  const int64_t row0 = int64_t{number / t.column_tiles} * T::kSide;
+  const int64_t column0 = int64_t{number % t.column_tiles} * T::kSide;
+  int64_t at[2];
+  locate(t.batch, 1, matrix, at);
+  B* dst = static_cast<B*>(t.batch.operand[0].data) + at[0] + column0 + row0 * t.dst_row;
+  const B* src = static_cast<const B*>(t.batch.operand[1].data) + at[1] + row0 + column0 * t.src_column;
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+
+  typename T::Few few[T::kSteps][T::kWide];  // all of them are asked for before the first is waited for
+#pragma unroll
+  for (int s = 0; s < T::kSteps; ++s) {
+    const int c = warp + s * T::kRows;
+    if (column0 + c < t.columns) load_row(src + c * t.src_column, t.rows - row0, few[s]);
+  }
+#pragma unroll
+  for (int s = 0; s < T::kSteps; ++s) {
+#pragma unroll
+    for (int i = 0; i < T::kWide * T::W; ++i)
+      tile[warp + s * T::kRows][(i / T::W * 32 + lane) * T::W + i % T::W] = few[s][i / T::W].v[i % T::W];
+  }
   __syncthreads();
-  for (int r = first; r < kSide && row0 + r < t.rows; r += kRows) {  // along a row of dst
-    B* p = dst + column0 + lane + (row0 + r) * t.dst_row;
-    if (whole_columns && aligned(p)) {
-      Few few;
 #pragma unroll
-      for (int i = 0; i < W; ++i) few.v[i] = tile[lane + i][r];
-      *reinterpret_cast<Few*>(p) = few;
-    } else {
+  for (int s = 0; s < T::kSteps; ++s) {
+    const int r = warp + s * T::kRows;
+    if (row0 + r >= t.rows) continue;
+    typename T::Few out[T::kWide];
 #pragma unroll
-      for (int i = 0; i < W; ++i) {
-        if (column0 + lane + i < t.columns) p[i] = tile[lane + i][r];
-      }
-    }
+    for (int i = 0; i < T::kWide * T::W; ++i)
+      out[i / T::W].v[i % T::W] = tile[(i / T::W * 32 + lane) * T::W + i % T::W][r];
+    store_row(dst + r * t.dst_row, t.columns - column0, out);
   }
 }
 
@@ -106,8 +136,9 @@ bool turn(const Layout<2>& l) {
     if (l.strides[1][d] != 1 || l.sizes[d] < 8) continue;
     const int64_t rows = l.sizes[d], columns = l.sizes[last];
     const Layout<2> batch = l.part(d, 0, 1).part(last, 0, 1);
-    const int64_t column_tiles = (columns + kTile<B> - 1) / kTile<B>,
-                  tiles = (rows + kTile<B> - 1) / kTile<B> * column_tiles, blocks = batch.numel() * tiles;
+    const int64_t column_tiles = (columns + TileOf<B>::kSide - 1) / TileOf<B>::kSide,
+                  tiles = (rows + TileOf<B>::kSide - 1) / TileOf<B>::kSide * column_tiles,
+                  blocks = batch.numel() * tiles;
     if (blocks >= int64_t{1} << 31) return false;
     const Turn t{Walk<2>(batch, 1),      rows,           columns, l.strides[0][d], l.strides[1][last],
                  unsigned(column_tiles), unsigned(tiles)};

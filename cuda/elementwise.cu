@@ -85,8 +85,20 @@ struct Where {
   }
 };
 
-template <class S>
-using compute_of = std::conditional_t<std::is_same_v<S, double>, double, float>;
+struct AddProduct {
+  template <class C, int n>
+  __device__ void operator()(C (&y)[n], C (&a)[n], C (&b)[n], C (&c)[n]) const {
+#pragma unroll
+    for (int i = 0; i < n; ++i) y[i] = a[i] + b[i] * c[i];
+  }
+};
+struct MulBackward {
+  template <class C, int n>
+  __device__ void operator()(C (&da)[n], C (&db)[n], C (&a)[n], C (&b)[n], C (&dy)[n]) const {
+#pragma unroll
+    for (int i = 0; i < n; ++i) da[i] = dy[i] * b[i], db[i] = dy[i] * a[i];
+  }
+};
 
 /// f(Type<C>{}, Type<S>{}) for operands of these dtypes that are computed with as `compute`.
 template <class F>
@@ -120,6 +132,25 @@ void binary_scalar(BinaryOp op, const Tensor& x, Scalar scalar, bool scalar_firs
   dispatch(compute, {y.dtype(), x.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
     walk<C, kPackOf<S>, kPacks<S>>("elementwise", l, Stored<S>(), Stored<S>(),
                                    BinaryScalar<C>{op, scalar.to<C>(), scalar_first});
+  });
+}
+
+void mul_backward(const Tensor& a, const Tensor& b, const Tensor& dy, Tensor& da, Tensor& db) {
+  DeviceScope scope(dy);
+  const Layout<5> l(dy.shape(), {&da, &db, &a, &b, &dy});
+  const DType compute = promote(promote(a.dtype(), b.dtype()), dy.dtype());
+  dispatch(compute, {da.dtype(), db.dtype(), dy.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
+    if constexpr (std::is_floating_point_v<C>)
+      walk<C, kPackOf<S>, 1>("mul", l, Stored<S, S>(), Stored<S, S, S>(), MulBackward());
+  });
+}
+
+void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
+  DeviceScope scope(y);
+  const Layout<4> l(y.shape(), {&y, &a, &b, &c});
+  dispatch(y.dtype(), {y.dtype(), a.dtype(), b.dtype(), c.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
+    if constexpr (std::is_floating_point_v<C>)
+      walk<C, kPackOf<S>, kPacks<S>>("addcmul", l, Stored<S>(), Stored<S, S, S>(), AddProduct());
   });
 }
 

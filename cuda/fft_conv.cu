@@ -1,6 +1,7 @@
-// The long convolution: in one kernel where a row fits a block's registers and shared memory, else through cuFFT.
-#include <weft/ops/create.h>
+// The long convolution: in one kernel where a row fits a block's registers and shared memory, in parts that do where it
+// is longer, and through cuFFT beyond those and in float64.
 #include <weft/cuda/fft_conv_long.cuh>
+#include <weft/cuda/fft_launch.cuh>
 
 namespace weft::cuda {
 
@@ -8,35 +9,15 @@ namespace {
 
 using namespace fft;
 
-constexpr int kLongestTile = 8192;
-
-/// f(std::integral_constant<int, warps>) for the smallest tile that holds n numbers.
+/// f(Type<tile>{}) for the smallest tile that holds n numbers.
 template <class F>
 void with_tile(int64_t n, F f) {
-  if (n <= 1024) return f(std::integral_constant<int, 1>{});
-  if (n <= 2048) return f(std::integral_constant<int, 2>{});
-  if (n <= 4096) return f(std::integral_constant<int, 4>{});
-  f(std::integral_constant<int, 8>{});
-}
-
-template <int W>
-void launch_tile(void (*kernel)(ConvArgs), int64_t blocks, int extra_bytes, const ConvArgs& args) {
-  const int bytes = Tile<W>::kBytes + extra_bytes;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "fft_conv");
-  check_cuda(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
-      "fft_conv");
-  kernel<<<static_cast<unsigned>(blocks), Tile<W>::kThreads, bytes, stream()>>>(args);
-  check_cuda(cudaGetLastError(), "fft_conv");
-}
-
-/// Cuts the batch so that a channel's rows share what a block prepares (its tables, its sum), with `blocks` blocks or
-/// more in all if there are rows enough. By sizes alone: the order of sums must not depend on the device.
-void cut(ConvArgs& args, int64_t blocks, int64_t most) {
-  const int64_t rows = int64_t{args.batch} * args.channels;
-  const int64_t chunk = std::clamp<int64_t>(rows / blocks, 1, most);
-  args.chunks = static_cast<int>((args.batch + chunk - 1) / chunk);
-  args.chunk = (args.batch + args.chunks - 1) / args.chunks;  // evenly
+  if (n <= 256) return f(Type<RowTile<1, 8>>{});
+  if (n <= 512) return f(Type<RowTile<1, 16>>{});
+  if (n <= 1024) return f(Type<RowTile<1>>{});
+  if (n <= 2048) return f(Type<RowTile<2>>{});
+  if (n <= 4096) return f(Type<RowTile<4>>{});
+  f(Type<RowTile<8>>{});
 }
 
 ConvArgs conv_args(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, const Tensor& gate) {
@@ -49,15 +30,11 @@ ConvArgs conv_args(const Tensor& u, const Tensor& k, const Tensor& k_rev, const 
   return args;
 }
 
-bool fits_tile(const Tensor& u) { return u.dtype() != float64 && u.size(2) <= kLongestTile; }
-
-Tensor scratch(int64_t rows, int points, Device device) { return empty({rows, points, 2}, float32, device); }
-
-template <int W>
+template <class Tile>
 Tensor make_spectra(ConvArgs& args, Device device) {
-  const Tensor spectra = scratch(args.channels, Tile<W>::kPoints, device);
+  const Tensor spectra = empty({args.channels, Tile::kPoints, 2}, float32, device);
   args.spectra = reinterpret_cast<Cx*>(spectra.data<float>());
-  launch_tile<W>(spectra_kernel<W>, args.channels, 0, args);
+  launch_tile<Tile>(spectra_kernel<Tile>, channel_blocks<Tile>(args), 0, args);
   return spectra;
 }
 
@@ -68,11 +45,12 @@ void fft_conv(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tenso
   DeviceScope scope(u);
   ConvArgs args = conv_args(u, k, k_rev, d, gate);
   args.y = data_of(y);
-  if (!fits_tile(u)) return u.dtype() == float64 ? long_conv<double>(args) : long_conv<float>(args);
-  with_tile(args.n, [&]<int W>(std::integral_constant<int, W>) {
-    const Tensor spectra = make_spectra<W>(args, u.device());
-    cut(args, 2048, 8);
-    launch_tile<W>(conv_kernel<W>, int64_t{args.channels} * args.chunks, 0, args);
+  if (u.dtype() == float64) return long_conv<double>(args);
+  if (args.n > kLongestParts) return long_conv<float>(args);
+  if (args.n > kPart) return parts_conv(args);
+  with_tile(args.n, [&]<class Tile>(Type<Tile>) {
+    const Tensor spectra = make_spectra<Tile>(args, u.device());
+    launch_conv<Tile>(args);
   });
 }
 
@@ -87,16 +65,14 @@ void fft_conv_backward(const Tensor& u, const Tensor& k, const Tensor& k_rev, co
   ConvArgs args = conv_args(u, k, k_rev, d, gate);
   args.dy = data_of(dy), args.du = data_of(du), args.dgate = data_of(dgate);
   args.dk = data_of(dk), args.dk_rev = data_of(dk_rev), args.dd = data_of(dd);
-  if (!fits_tile(u)) return u.dtype() == float64 ? long_conv_backward<double>(args) : long_conv_backward<float>(args);
-  with_tile(args.n, [&]<int W>(std::integral_constant<int, W>) {
-    constexpr int kPoints = Tile<W>::kPoints, kPointBytes = kPoints * static_cast<int>(sizeof(Cx));
-    const Tensor spectra = du.defined() || dgate.defined() ? make_spectra<W>(args, u.device()) : Tensor();
-    cut(args, 528, 16);
+  if (u.dtype() == float64) return long_conv_backward<double>(args);
+  if (args.n > kLongestParts) return long_conv_backward<float>(args);
+  if (args.n > kPart) return parts_conv_backward(args);
+  with_tile(args.n, [&]<class Tile>(Type<Tile>) {
+    const Tensor spectra = du.defined() || dgate.defined() ? make_spectra<Tile>(args, u.device()) : Tensor();
     const bool taps = dk.defined() || dk_rev.defined() || dd.defined();
-    const Tensor sums = taps ? scratch(int64_t{args.channels} * args.chunks, kPoints, u.device()) : Tensor();
-    if (taps) args.sums = reinterpret_cast<Cx*>(sums.data<float>());
-    launch_tile<W>(conv_backward_kernel<W>, int64_t{args.channels} * args.chunks, taps ? kPointBytes : 0, args);
-    if (taps) launch_tile<W>(taps_backward_kernel<W>, args.channels, 0, args);
+    const Tensor sums = launch_conv_backward<Tile>(args, taps, u.device());
+    if (taps) launch_tile<Tile>(taps_backward_kernel<Tile>, channel_blocks<Tile>(args), 0, args);
   });
 }
 

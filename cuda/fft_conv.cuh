@@ -1,5 +1,5 @@
-// The long convolution's kernels for rows that fit a Tile: one block a channel and a chunk of the batch. A block reads
-// rows, transforms, multiplies by the spectrum of its channel's taps, transforms back and writes.
+// The long convolution's kernels for rows that fit a RowTile: a block takes a channel and a chunk of the batch. It
+// reads rows, transforms, multiplies by the spectrum of its channel's taps, transforms back and writes.
 #pragma once
 
 #include <weft/cuda/fft_tile.cuh>
@@ -7,13 +7,15 @@
 namespace weft::cuda::fft {
 
 /// Tensors that are undefined have null data. u, dy, gate, y, du, dgate: [batch, channels, n]; k: [channels, taps];
-/// k_rev: [channels, taps_rev]; d: [channels]; spectra: [channels, N]; sums: [channels, chunks, N].
+/// k_rev: [channels, taps_rev]; d: [channels]; spectra: [channels, N]; sums: [channels, chunks, kRows, N].
 struct ConvArgs {
   int batch = 0, channels = 0, n = 0, chunk = 1, chunks = 1;  // chunk: rows of one channel that a block takes
   int64_t taps = 0, taps_rev = 0;
   Data u, k, k_rev, d, gate, dy, y, du, dk, dk_rev, dd, dgate;
   Cx *spectra = nullptr, *sums = nullptr;
 };
+
+// --- rows and spectra in memory ----------------------------------------------------------------------------------
 
 /// f(pointer to the element at offset), for a dtype that is computed in float.
 template <class F>
@@ -26,9 +28,14 @@ __device__ void with_elements(Data x, int64_t offset, F f) {
     f(static_cast<Float16*>(x.data) + offset);
 }
 
-// x[m].re ← row[position(m)], or 0 from n on
-template <int W>
-__device__ void load_row(const Tile<W>& tile, Data row, int64_t offset, int n, Cx (&x)[32]) {
+// x[m].re ← row[position(m)], or 0 from n on; x[m] itself from a part of a longer row
+template <class Tile>
+__device__ void load_row(const Tile& tile, Data row, int64_t offset, int64_t n, Cx (&x)[32]) {
+  if constexpr (!Tile::kWhole) {
+    const Cx* p = static_cast<const Cx*>(row.data) + offset;
+    unroll<32>([&](auto m) { x[m] = p[tile.position(m)]; });
+    return;
+  }
   with_elements(row, offset, [&](const auto* p) {
     unroll<32>([&](auto m) {
       const int at = tile.position(m);
@@ -36,8 +43,8 @@ __device__ void load_row(const Tile<W>& tile, Data row, int64_t offset, int n, C
     });
   });
 }
-template <int W>
-__device__ void multiply_row(const Tile<W>& tile, Data row, int64_t offset, int n, Cx (&x)[32]) {
+template <class Tile>
+__device__ void multiply_row(const Tile& tile, Data row, int64_t offset, int n, Cx (&x)[32]) {
   with_elements(row, offset, [&](const auto* p) {
     unroll<32>([&](auto m) {
       const int at = tile.position(m);
@@ -45,8 +52,13 @@ __device__ void multiply_row(const Tile<W>& tile, Data row, int64_t offset, int 
     });
   });
 }
-template <int W>
-__device__ void store_row(const Tile<W>& tile, Data row, int64_t offset, int n, const Cx (&x)[32]) {
+template <class Tile>
+__device__ void store_row(const Tile& tile, Data row, int64_t offset, int n, const Cx (&x)[32]) {
+  if constexpr (!Tile::kWhole) {
+    Cx* p = static_cast<Cx*>(row.data) + offset;
+    unroll<32>([&](auto m) { p[tile.position(m)] = x[m]; });
+    return;
+  }
   with_elements(row, offset, [&]<class T>(T* p) {
     unroll<32>([&](auto m) {
       const int at = tile.position(m);
@@ -59,38 +71,53 @@ __device__ void store_row(const Tile<W>& tile, Data row, int64_t offset, int n, 
 struct alignas(16) CxPair {
   Cx a, b;
 };
-template <int W>
-__device__ CxPair* pairs(const Tile<W>& tile, Cx* spectrum) {
-  return reinterpret_cast<CxPair*>(spectrum) + tile.t;
+template <class Tile>
+__device__ CxPair& pair(const Tile& tile, Cx* spectrum, int r) {
+  return (reinterpret_cast<CxPair*>(spectrum) + tile.t)[r * Tile::kRowThreads];
 }
-template <int W>
-__device__ void store_spectrum(const Tile<W>& tile, Cx* spectrum, const Cx (&x)[32]) {
-  unroll<16>([&](auto r) { pairs(tile, spectrum)[r * Tile<W>::kThreads] = {x[2 * r], x[2 * r + 1]}; });
+template <class Tile>
+__device__ void store_spectrum(const Tile& tile, Cx* spectrum, const Cx (&x)[32]) {
+  unroll<16>([&](auto r) { pair(tile, spectrum, r) = {x[2 * r], x[2 * r + 1]}; });
 }
 // x ← x · spectrum, or its conjugate
-template <int W>
-__device__ void multiply_spectrum(const Tile<W>& tile, Cx* spectrum, bool conjugate, Cx (&x)[32]) {
+template <class Tile>
+__device__ void multiply_spectrum(const Tile& tile, Cx* spectrum, bool conjugate, Cx (&x)[32]) {
   const float sign = conjugate ? -1.0f : 1.0f;
   unroll<16>([&](auto r) {
-    const CxPair k = pairs(tile, spectrum)[r * Tile<W>::kThreads];
+    const CxPair k = pair(tile, spectrum, r);
     x[2 * r] = x[2 * r] * Cx{k.a.re, sign * k.a.im};
     x[2 * r + 1] = x[2 * r + 1] * Cx{k.b.re, sign * k.b.im};
   });
 }
 
+// x ← Σ_c spectra[c], in order
+template <class Tile>
+__device__ void add_spectra(const Tile& tile, Cx* spectra, int count, Cx (&x)[32]) {
+  unroll<32>([&](auto r) { x[r] = {0.0f, 0.0f}; });
+  for (int c = 0; c < count; ++c) {
+    unroll<16>([&](auto r) {
+      const CxPair s = pair(tile, spectra + int64_t{c} * Tile::kPoints, r);
+      x[2 * r] = x[2 * r] + s.a, x[2 * r + 1] = x[2 * r + 1] + s.b;
+    });
+  }
+}
+
+// --- kernels -----------------------------------------------------------------------------------------------------
+
 /// Spectra of the taps, over N. A tap at lag j is z^j; one at lag -1 - j is z^(-1 - j) = i·z^(N - 1 - j), so that both
 /// sides are one complex row. The skip term is one more tap at lag 0.
-template <int W>
-__global__ void __launch_bounds__(32 * W, 16 / W) spectra_kernel(ConvArgs a) {
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads) spectra_kernel(ConvArgs a) {
   extern __shared__ __align__(16) unsigned char shared[];
-  const Tile<W> tile(reinterpret_cast<Cx*>(shared));
-  constexpr int N = Tile<W>::kPoints;
-  const int h = static_cast<int>(blockIdx.x);
+  const Tile tile(reinterpret_cast<Cx*>(shared));
+  constexpr int N = Tile::kPoints;
+  const int64_t h = static_cast<int64_t>(blockIdx.x) * Tile::kRows + tile.row;
+  const bool mine = h < a.channels;
   Cx x[32];
-  load_row(tile, a.k, h * a.taps, static_cast<int>(min(a.taps, int64_t{a.n})), x);
-  if (a.d.data && tile.t == 0) x[0].re += a.d.template load<float>(h);
-  if (a.k_rev.data) {
-    const int taps = static_cast<int>(min(a.taps_rev, int64_t{a.n} - 1));
+  load_row(tile, a.k, h * a.taps, mine ? min(a.taps, int64_t{a.n}) : 0, x);
+  if (mine && a.d.data && tile.t == 0) x[0].re += a.d.template load<float>(h);
+  if (mine && a.k_rev.data) {
+    const int64_t taps = min(a.taps_rev, int64_t{a.n} - 1);
     with_elements(a.k_rev, h * a.taps_rev, [&](const auto* p) {
       unroll<32>([&](auto m) {
         const int j = N - 1 - tile.position(m);
@@ -100,51 +127,56 @@ __global__ void __launch_bounds__(32 * W, 16 / W) spectra_kernel(ConvArgs a) {
   }
   unroll<32>([&](auto m) { x[m] = {x[m].re * (1.0f / N), x[m].im * (1.0f / N)}; });
   tile.template forward<false>(x);
-  store_spectrum(tile, a.spectra + int64_t{h} * N, x);
+  if (mine) store_spectrum(tile, a.spectra + h * N, x);
 }
 
 /// y = gate · (u by taps)
-template <int W>
-__global__ void __launch_bounds__(32 * W, 16 / W) conv_kernel(ConvArgs a) {
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads) conv_kernel(ConvArgs a) {
   extern __shared__ __align__(16) unsigned char shared[];
-  const Tile<W> tile(reinterpret_cast<Cx*>(shared));
+  const Tile tile(reinterpret_cast<Cx*>(shared));
   const int h = static_cast<int>(blockIdx.x) / a.chunks, first = static_cast<int>(blockIdx.x) % a.chunks * a.chunk;
-  for (int b = first; b < min(first + a.chunk, a.batch); ++b) {
+  const int last = min(first + a.chunk, a.batch);
+  for (int b0 = first; b0 < last; b0 += Tile::kRows) {
+    const int b = b0 + tile.row, n = b < last ? a.n : 0;
     const int64_t row = (int64_t{b} * a.channels + h) * a.n;
     Cx x[32];
-    load_row(tile, a.u, row, a.n, x);
-    tile.template forward<true>(x);
-    multiply_spectrum(tile, a.spectra + int64_t{h} * Tile<W>::kPoints, false, x);
+    load_row(tile, a.u, row, n, x);
+    tile.template forward<Tile::kWhole>(x);
+    multiply_spectrum(tile, a.spectra + int64_t{h} * Tile::kPoints, false, x);
     tile.inverse(x);
-    if (a.gate.data) multiply_row(tile, a.gate, row, a.n, x);
-    store_row(tile, a.y, row, a.n, x);
+    if (a.gate.data) multiply_row(tile, a.gate, row, n, x);
+    store_row(tile, a.y, row, n, x);
   }
 }
 
 /// With g = dy · gate: du = g by the taps turned round, dgate = dy · (u by taps), and into sums the chunk's
 /// Σ_b g·conj(u) as a spectrum. Two turns a row, of one code: u, then g.
-template <int W>
-__global__ void __launch_bounds__(32 * W, W < 12 ? 12 / W : 1) conv_backward_kernel(ConvArgs a) {
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kThreads < 256 ? 384 / Tile::kThreads : 1)
+    conv_backward_kernel(ConvArgs a) {
   extern __shared__ __align__(16) unsigned char shared[];
-  const Tile<W> tile(reinterpret_cast<Cx*>(shared));
-  constexpr int N = Tile<W>::kPoints;
-  Cx* const kept = reinterpret_cast<Cx*>(shared + Tile<W>::kBytes);  // u's spectrum: a thread reads what it wrote
-  Cx* const spectrum = a.spectra + static_cast<int64_t>(blockIdx.x) / a.chunks * N;
+  const Tile tile(reinterpret_cast<Cx*>(shared));
+  constexpr int N = Tile::kPoints;
+  // u's spectra: a thread reads what it wrote
+  Cx* const kept = reinterpret_cast<Cx*>(shared + Tile::kBytes) + tile.row * N;
   const int h = static_cast<int>(blockIdx.x) / a.chunks, first = static_cast<int>(blockIdx.x) % a.chunks * a.chunk;
+  const int last = min(first + a.chunk, a.batch);
   Cx sum[32];
   unroll<32>([&](auto r) { sum[r] = {0.0f, 0.0f}; });
-  for (int b = first; b < min(first + a.chunk, a.batch); ++b) {
+  for (int b0 = first; b0 < last; b0 += Tile::kRows) {
+    const int b = b0 + tile.row, n = b < last ? a.n : 0;
     const int64_t row = (int64_t{b} * a.channels + h) * a.n;
 #pragma unroll 1
     for (int turn = a.sums || a.dgate.data ? 0 : 1; turn < 2; ++turn) {
       Cx x[32];
-      load_row(tile, turn ? a.dy : a.u, row, a.n, x);
-      if (turn && a.gate.data) multiply_row(tile, a.gate, row, a.n, x);
-      tile.template forward<true>(x);
+      load_row(tile, turn ? a.dy : a.u, row, n, x);
+      if (turn && a.gate.data) multiply_row(tile, a.gate, row, n, x);
+      tile.template forward<Tile::kWhole>(x);
       if (a.sums && turn == 0) store_spectrum(tile, kept, x);
       if (a.sums && turn == 1) {
         unroll<16>([&](auto r) {
-          const CxPair u = pairs(tile, kept)[r * Tile<W>::kThreads];
+          const CxPair u = pair(tile, kept, r);
           sum[2 * r] = sum[2 * r] + mul_conj(x[2 * r], u.a);
           sum[2 * r + 1] = sum[2 * r + 1] + mul_conj(x[2 * r + 1], u.b);
         });
@@ -154,32 +186,28 @@ __global__ void __launch_bounds__(32 * W, W < 12 ? 12 / W : 1) conv_backward_ker
         tile.wait();
         continue;
       }
-      multiply_spectrum(tile, spectrum, turn == 1, x);
+      multiply_spectrum(tile, a.spectra + int64_t{h} * N, turn == 1, x);
       tile.inverse(x);
-      if (turn == 0) multiply_row(tile, a.dy, row, a.n, x);
-      store_row(tile, out, row, a.n, x);
+      if (Tile::kWhole && turn == 0) multiply_row(tile, a.dy, row, n, x);
+      store_row(tile, out, row, n, x);
     }
   }
-  if (a.sums) store_spectrum(tile, a.sums + static_cast<int64_t>(blockIdx.x) * N, sum);
+  if (a.sums) store_spectrum(tile, a.sums + (static_cast<int64_t>(blockIdx.x) * Tile::kRows + tile.row) * N, sum);
 }
 
 /// dk, dk_rev and dd from the chunks' sums, added in order: the mirror of spectra_kernel.
-template <int W>
-__global__ void __launch_bounds__(32 * W, 16 / W) taps_backward_kernel(ConvArgs a) {
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads) taps_backward_kernel(ConvArgs a) {
   extern __shared__ __align__(16) unsigned char shared[];
-  const Tile<W> tile(reinterpret_cast<Cx*>(shared));
-  constexpr int N = Tile<W>::kPoints;
-  const int h = static_cast<int>(blockIdx.x);
+  const Tile tile(reinterpret_cast<Cx*>(shared));
+  constexpr int N = Tile::kPoints;
+  const int64_t h = static_cast<int64_t>(blockIdx.x) * Tile::kRows + tile.row;
+  const bool mine = h < a.channels;
   Cx x[32];
-  unroll<32>([&](auto r) { x[r] = {0.0f, 0.0f}; });
-  for (int c = 0; c < a.chunks; ++c) {
-    const CxPair* part = pairs(tile, a.sums + (int64_t{h} * a.chunks + c) * N);
-    unroll<16>([&](auto r) {
-      const CxPair s = part[r * Tile<W>::kThreads];
-      x[2 * r] = x[2 * r] + s.a, x[2 * r + 1] = x[2 * r + 1] + s.b;
-    });
-  }
+  const int parts = a.chunks * Tile::kRows;
+  add_spectra(tile, a.sums + h * parts * N, mine ? parts : 0, x);
   tile.inverse(x);
+  if (!mine) return;
   unroll<32>([&](auto m) { x[m] = {x[m].re * (1.0f / N), x[m].im * (1.0f / N)}; });
   if (a.dd.data && tile.t == 0) a.dd.store(h, x[0].re);
   if (a.dk.data) {
@@ -188,7 +216,7 @@ __global__ void __launch_bounds__(32 * W, 16 / W) taps_backward_kernel(ConvArgs 
         const int j = tile.position(m);
         if (j < a.taps) p[j] = static_cast<T>(j < a.n ? x[m].re : 0.0f);
       });
-      for (int64_t j = N + tile.t; j < a.taps; j += Tile<W>::kThreads) p[j] = static_cast<T>(0.0f);
+      for (int64_t j = N + tile.t; j < a.taps; j += Tile::kRowThreads) p[j] = static_cast<T>(0.0f);
     });
   }
   if (a.dk_rev.data) {
@@ -197,7 +225,7 @@ __global__ void __launch_bounds__(32 * W, 16 / W) taps_backward_kernel(ConvArgs 
         const int j = N - 1 - tile.position(m);
         if (j < a.taps_rev) p[j] = static_cast<T>(j < a.n - 1 ? x[m].im : 0.0f);
       });
-      for (int64_t j = N + tile.t; j < a.taps_rev; j += Tile<W>::kThreads) p[j] = static_cast<T>(0.0f);
+      for (int64_t j = N + tile.t; j < a.taps_rev; j += Tile::kRowThreads) p[j] = static_cast<T>(0.0f);
     });
   }
 }

@@ -1,3 +1,5 @@
+// The long convolution through cuFFT's complex transform, between kernels that rotate and pad, multiply, and rotate
+// back and crop.
 #include <weft/ops/create.h>
 #include <weft/cuda/fft_conv_long.cuh>
 #include <weft/cuda/fft_plan.cuh>
@@ -18,20 +20,6 @@ template <class C>
 __device__ Complex<C> conj(Complex<C> a) {
   return {a.re, -a.im};
 }
-
-// A group of channels, with all of the batch: its rows are [batch, count], each of N complex numbers in scratch.
-struct Group {
-  int64_t first, count, batch, channels, n, N;
-  __device__ int64_t channel(int64_t row) const { return first + row % count; }
-  /// Where row's numbers begin in a tensor [batch, channels, n].
-  __device__ int64_t source(int64_t row) const { return (row / count * channels + channel(row)) * n; }
-};
-
-/// Rows along y, positions in a row along x.
-dim3 row_grid(int64_t rows, int64_t n) {
-  return {static_cast<unsigned>(blocks_for(n)), static_cast<unsigned>(std::clamp<int64_t>(rows, 1, 65535))};
-}
-#define WEFT_ROWS(row, rows) for (int64_t row = blockIdx.y; row < (rows); row += gridDim.y)
 
 // e^(-2πip/4N): what the transform of k + 1/4 has beyond that of k
 template <class C>
@@ -153,9 +141,7 @@ struct Steps {
 
   template <class... Params, class... Args>
   void run(int64_t rows, int64_t n, void (*kernel)(Params...), const Args&... args) const {
-    if (rows * n == 0) return;
-    kernel<<<row_grid(rows, n), kThreads, 0, stream()>>>(g, args...);
-    check_cuda(cudaGetLastError(), "fft_conv");
+    launch_grid(rows, n, kernel, g, args...);
   }
   void transform_rows(const Tensor& x, bool inverse) const {
     const cufftType type = std::is_same_v<C, double> ? CUFFT_Z2Z : CUFFT_C2C;
@@ -184,27 +170,25 @@ struct Steps {
 
 // f(steps of a group) for groups of channels whose scratch, `copies` times the batch's rows, stays near 256 MiB.
 template <class C, class F>
-void for_groups(const ConvArgs& a, int copies, F f) {
-  int device = 0;
-  check_cuda(cudaGetDevice(&device), "fft_conv");
-  const int64_t N = smooth_length(a.n), bytes = (int64_t{copies} * a.batch + 2) * N * 2 * sizeof(C);
-  const int64_t count = std::clamp<int64_t>((int64_t{256} << 20) / bytes, 1, a.channels);
-  for (int64_t first = 0; first < a.channels; first += count)
-    f(Steps<C>{
-        {first, std::min<int64_t>(count, a.channels - first), a.batch, a.channels, a.n, N}, a, Device::cuda(device)});
+void for_steps(const ConvArgs& a, int copies, F f) {
+  const int64_t N = smooth_length(a.n);
+  for_groups(a, N, (int64_t{copies} * a.batch + 2) * N * 2 * static_cast<int64_t>(sizeof(C)), int64_t{256} << 20,
+             [&](const Group& g) {
+               f(Steps<C>{g, a, current_device()});
+             });
 }
 
 }  // namespace
 
 template <class C>
 void long_conv(const ConvArgs& a) {
-  for_groups<C>(a, 1, [&](const Steps<C>& s) { s.convolve(s.forward(a.u), s.spectra(), false, a.gate, a.y); });
+  for_steps<C>(a, 1, [&](const Steps<C>& s) { s.convolve(s.forward(a.u), s.spectra(), false, a.gate, a.y); });
 }
 
 template <class C>
 void long_conv_backward(const ConvArgs& a) {
   const bool taps = a.dk.data || a.dk_rev.data || a.dd.data;
-  for_groups<C>(a, 2, [&](const Steps<C>& s) {
+  for_steps<C>(a, 2, [&](const Steps<C>& s) {
     const Tensor k = a.du.data || a.dgate.data ? s.spectra() : Tensor();
     const Tensor u = taps || a.dgate.data ? s.forward(a.u) : Tensor();
     const Tensor dy = taps || a.du.data ? s.forward(a.dy, a.gate) : Tensor();

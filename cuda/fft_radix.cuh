@@ -67,6 +67,28 @@ __device__ inline Cx rotate(Cx a) {
   }
 }
 
+/// x · e^(-2πi·M/4R): the quarter in the frequencies k + 1/4, for number M of R. Real: x.im is taken to be 0.
+template <int M, int R, bool Real>
+__device__ inline Cx quarter(Cx x) {
+  if constexpr (Real) {
+    constexpr float c = static_cast<float>(cos_turn(M, 4 * R)), s = static_cast<float>(-sin_turn(M, 4 * R));
+    return {x.re * c, x.re * s};
+  } else {
+    return rotate<M, 4 * R, false>(x);
+  }
+}
+template <int M, int R>
+__device__ inline Cx quarter_back(Cx x) {
+  return rotate<M, 4 * R, true>(x);
+}
+
+/// e^(-2πik/n) to the last bit or so, for k below 2^24 and n a power of two: k/n is exact then.
+__device__ inline Cx unit_root(int k, int n) {
+  Cx w;
+  sincospif(-2.0f * static_cast<float>(k) / static_cast<float>(n), &w.im, &w.re);
+  return w;
+}
+
 /// x[k] ← Σ_j x[j]·e^(∓2πijk/R), in natural order.
 template <int R, bool Inverse>
 __device__ inline void dft(Cx (&x)[R]) {

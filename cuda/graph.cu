@@ -1,6 +1,7 @@
 // Capturing a step and replaying it. While a thread captures, its stream on the device is a private one in capture
 // mode, its memory there comes from the graph's arena, and what changes between replays is read from slots.
 #include <weft/cuda/graph.h>
+#include <weft/ops/matmul.h>
 #include <weft/cuda/state.cuh>
 
 #include <algorithm>
@@ -31,7 +32,8 @@ PhiloxAt philox_at(Generator::State at) {
   Capture* c = capturing();
   if (!c) return {{at, nullptr}, 0};
   for (Draws& d : c->draws) {
-    if (d.start.seed != at.seed || at.offset < d.start.offset) continue;
+    if (d.start.seed != at.seed) continue;
+    if (at.offset < d.start.offset) return {{at, nullptr}, 0};  // drawn before the capture: the same in every replay
     if (!d.slot) {
       d.slot = static_cast<const Generator::State*>(replay_slot(
           &d.start, sizeof d.start, [g = d.generator](void* to) { *static_cast<Generator::State*>(to) = g->state(); }));
@@ -75,6 +77,7 @@ class CaptureScope {
     check_cuda(begun, "graph");
     before_ = std::exchange(override_stream(device_.index), stream_);
     capturing() = &c;
+    Autocast::forget();  // what was converted before would not be converted again in a replay
   }
   // Throws away what was captured if finish() has not been reached.
   ~CaptureScope() {
@@ -92,6 +95,7 @@ class CaptureScope {
  private:
   cudaError_t leave(cudaGraph_t& graph) {
     capturing() = nullptr;
+    Autocast::forget();  // what is converted in here exists once the graph has run
     override_stream(device_.index) = before_;
     arena_.close();
     const cudaError_t status = cudaStreamEndCapture(stream_, &graph);

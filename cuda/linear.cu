@@ -15,46 +15,74 @@ namespace weft::cuda {
 
 namespace {
 
-// --- numbers
-// -----------------------------------------------------------------------------------------------------------
+// --- numbers --------------------------------------------------------------------------------------------------------
 
-template <class C>
+// Half types keep 8 or 11 bits, so they are served by the fast exponential and division (errors of some 1e-7 beside 1).
+__device__ inline float fast_sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+__device__ inline float fast_tanh(float x) { return 1.0f - __fdividef(2.0f, __expf(2.0f * x) + 1.0f); }
+// The normal distribution: its density without the factor 1/√2π, and from that its integral by formula 7.1.26 of
+// Abramowitz and Stegun, Handbook of Mathematical Functions.
+__device__ inline float fast_density(float x) { return __expf(-0.5f * x * x); }
+__device__ inline float fast_normal(float x, float density) {
+  const float t = __fdividef(1.0f, 1.0f + 0.3275911f * 0.70710678f * fabsf(x));
+  const float tail = 0.5f * density * t *
+                     (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+  return x < 0 ? tail : 1.0f - tail;
+}
+
+template <class T, class C>
 __device__ C activate(Activation activation, C v) {
+  constexpr bool kFast = sizeof(T) == 2;
   switch (activation) {
     case Activation::none:
       return v;
     case Activation::relu:
       return fn::Relu{}(v);
     case Activation::gelu:
+      if constexpr (kFast) return v * fast_normal(v, fast_density(v));
       return fn::Gelu{}(v);
     case Activation::gelu_tanh:
+      if constexpr (kFast) return 0.5f * v * (1.0f + fast_tanh(0.79788456f * (v + 0.044715f * v * v * v)));
       return fn::GeluTanh{}(v);
     case Activation::silu:
+      if constexpr (kFast) return v * fast_sigmoid(v);
       return fn::Silu{}(v);
   }
   return v;
 }
 
 // saved: the activation's argument, for relu its result.
-template <class C>
+template <class T, class C>
 __device__ C activation_grad(Activation activation, C saved, C dy) {
+  constexpr bool kFast = sizeof(T) == 2;
   switch (activation) {
     case Activation::none:
       return dy;
     case Activation::relu:
       return fn::ReluGrad{}(saved, dy);
     case Activation::gelu:
+      if constexpr (kFast) {
+        const float density = fast_density(saved);
+        return dy * (fast_normal(saved, density) + saved * 0.39894228f * density);
+      }
       return fn::GeluGrad{}(saved, dy);
     case Activation::gelu_tanh:
+      if constexpr (kFast) {
+        const float x2 = saved * saved, t = fast_tanh(0.79788456f * saved * (1.0f + 0.044715f * x2));
+        return dy * 0.5f * (1.0f + t + saved * (1.0f - t * t) * 0.79788456f * (1.0f + 3 * 0.044715f * x2));
+      }
       return fn::GeluTanhGrad{}(saved, dy);
     case Activation::silu:
+      if constexpr (kFast) {
+        const float s = fast_sigmoid(saved);
+        return dy * s * (1.0f + saved * (1.0f - s));
+      }
       return fn::SiluGrad{}(saved, dy);
   }
   return dy;
 }
 
-// --- memory
-// ------------------------------------------------------------------------------------------------------------
+// --- memory ---------------------------------------------------------------------------------------------------------
 
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
@@ -96,8 +124,7 @@ void with_pack(int64_t cols, std::initializer_list<Rows<T>> operands, F&& f) {
     f(std::integral_constant<int, 1>{});
 }
 
-// --- finish
-// ------------------------------------------------------------------------------------------------------------
+// --- finish ---------------------------------------------------------------------------------------------------------
 
 // z, pre, y: [rows, cols]; bias: [cols] or null; pre may be null, y may be z.
 template <class T, int N>
@@ -113,7 +140,7 @@ __global__ void finish_kernel(Rows<T> z, Rows<T> bias, Activation activation, Ro
       C s = static_cast<C>(v.v[j]);
       if (bias.data) s += static_cast<C>(b.v[j]);
       v.v[j] = T(s);
-      out.v[j] = T(activate(activation, s));
+      out.v[j] = T(activate<T>(activation, s));
     }
     if (pre.data) pre.store(row, col, v);
     y.store(row, col, out);
@@ -130,8 +157,7 @@ void finish(const Tensor& z, const Tensor& bias, Activation activation, const Te
   });
 }
 
-// --- grad
-// --------------------------------------------------------------------------------------------------------------
+// --- grad -----------------------------------------------------------------------------------------------------------
 
 constexpr int kLanes = 32, kWarps = kThreads / kLanes;
 
@@ -152,7 +178,7 @@ __global__ void grad_kernel(Rows<T> dy, Rows<T> saved, Activation activation, Ro
       if (activation != Activation::none) s = saved.template load<N>(row, col);
 #pragma unroll
       for (int j = 0; j < N; ++j) {
-        const C d = activation_grad(activation, static_cast<C>(s.v[j]), static_cast<C>(g.v[j]));
+        const C d = activation_grad<T>(activation, static_cast<C>(s.v[j]), static_cast<C>(g.v[j]));
         sum[j] += d;
         g.v[j] = T(d);
       }

@@ -27,16 +27,17 @@ __global__ void integer_kernel(Data a, Data b, Data y, int64_t batch, int64_t m,
 
 }  // namespace
 
-void matmul(const Tensor& a, const Tensor& b, Tensor& y) {
+void matmul(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
   const int64_t batch = y.shape()[0], m = y.shape()[1], n = y.shape()[2], k = a.shape()[2];
   if (y.numel() == 0) return;
-  if (k == 0) return fill_into(y, 0);
+  if (k == 0) return accumulate ? void() : fill_into(y, 0);
   DeviceScope scope(y);
   if (!y.is_floating()) {
     return launch("matmul", y.numel(), integer_kernel, data_of(a), data_of(b), data_of(y), batch, m, n, k,
                   strides_of(a), strides_of(b), strides_of(y));
   }
-  multiply({.op = "matmul", .a = matrices(a), .b = matrices(b), .y = matrices(y), .batch = batch});
+  multiply(
+      {.op = "matmul", .a = matrices(a), .b = matrices(b), .y = matrices(y), .batch = batch, .accumulate = accumulate});
 }
 
 }  // namespace weft::cuda

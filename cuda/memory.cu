@@ -25,18 +25,43 @@ bool too_large(size_t bytes) {
 
 // --- the pool --------------------------------------------------------------------------------------------------------
 
+namespace {
+
+size_t small_size(size_t bytes) { return std::bit_ceil(std::max(bytes, kSmallest)); }
+
+// Everything that is kept goes back to the driver. The caller holds the lock.
+void release_small(DeviceState& s) {
+  for (auto& [stream, blocks] : s.small) {
+    for (auto& list : blocks.of_size) {
+      for (void* data : list) cudaFreeAsync(data, stream);
+      list.clear();
+    }
+  }
+}
+
+}  // namespace
+
 void* take_from_pool(Device device, size_t bytes, cudaStream_t stream) {
   DeviceState& s = state_of(device);
-  void* data = nullptr;
-  cudaError_t status = cudaMallocAsync(&data, bytes, stream);
-  if (status != cudaSuccess) {  // what was freed but not yet reached counts once the streams are past it
-    cudaGetLastError();
-    cudaStreamSynchronize(s.stream);
-    if (!capturing()) cudaStreamSynchronize(stream);
-    cudaMemPoolTrimTo(pool_of(device), 0);
-    status = cudaMallocAsync(&data, bytes, stream);
-  }
   std::unique_lock lock(s.mutex);
+  const bool small = bytes <= kLargestSmall;
+  void* data = nullptr;
+  cudaError_t status = cudaSuccess;
+  if (auto* list = small ? &s.small[stream].list(small_size(bytes)) : nullptr; list && !list->empty()) {
+    data = list->back();
+    list->pop_back();
+  } else {
+    const size_t size = small ? small_size(bytes) : bytes;
+    status = cudaMallocAsync(&data, size, stream);
+    if (status != cudaSuccess) {  // what was freed counts once the streams have come to it
+      cudaGetLastError();
+      release_small(s);
+      cudaStreamSynchronize(s.stream);
+      cudaStreamSynchronize(stream);
+      cudaMemPoolTrimTo(pool_of(device), 0);
+      status = cudaMallocAsync(&data, size, stream);
+    }
+  }
   if (status == cudaErrorMemoryAllocation || (status != cudaSuccess && too_large(bytes))) {
     cudaGetLastError();
     throw OutOfMemory(concat(device, ": out of memory: wanted ", bytes, " bytes with ", s.stats.in_use, " in use"));
@@ -49,9 +74,12 @@ void* take_from_pool(Device device, size_t bytes, cudaStream_t stream) {
 
 void give_to_pool(Device device, void* data, size_t bytes, cudaStream_t stream) noexcept {
   DeviceState& s = state_of(device);
-  cudaFreeAsync(data, stream);
   std::unique_lock lock(s.mutex);
   s.stats.in_use -= bytes;
+  if (bytes <= kLargestSmall)
+    s.small[stream].list(small_size(bytes)).push_back(data);
+  else
+    cudaFreeAsync(data, stream);
 }
 
 Block allocate(Device device, size_t bytes) {
@@ -104,6 +132,12 @@ void reset_peak_memory(Device device) {
 }
 
 void empty_cache(Device device) {
+  require(device);
+  {
+    DeviceState& s = state_of(device);
+    std::unique_lock lock(s.mutex);
+    release_small(s);
+  }
   synchronize(device);
   check_cuda(cudaMemPoolTrimTo(pool_of(device), 0), "cuda memory");
 }

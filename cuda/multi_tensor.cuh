@@ -107,16 +107,13 @@ __global__ void update_kernel(__grid_constant__ const Table<L> table, F f) {
   }
 }
 
-/// run(table, chunks, chunks before it) for as many tables as the tensors of one compute type C need; empty ones are
+/// run(table, chunks) for as many tables as the tensors of one compute type C need; empty ones are
 /// left out.
 template <class C, size_t L, class F>
 void for_tables(const Tensors* const (&lists)[L], F&& run) {
   Table<static_cast<int>(L)> table;
-  int before = 0;
   auto flush = [&] {
-    const int chunks = table.count ? table.first_chunk[table.count] : 0;
-    if (chunks) run(table, chunks, before);
-    before += chunks;
+    if (table.count) run(table, table.first_chunk[table.count]);
     table.count = 0;
   };
   table.first_chunk[0] = 0;
@@ -139,7 +136,7 @@ void for_tables(const Tensors* const (&lists)[L], F&& run) {
 template <unsigned Writes, size_t L, class Make>
 void update_all(const char* op, const Tensors* const (&lists)[L], Make&& make) {
   auto of_type = [&]<class C>(Type<C> type) {
-    for_tables<C>(lists, [&](const auto& table, int chunks, int) {
+    for_tables<C>(lists, [&](const auto& table, int chunks) {
       const auto f = make(type);
       update_kernel<C, static_cast<int>(L), Writes>
           <<<std::min(chunks, kMultiBlocks), kThreads, 0, stream()>>>(table, f);

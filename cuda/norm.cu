@@ -35,18 +35,30 @@ struct Norm {
   __device__ C shift(int64_t i) const { return bias.data ? bias.load<C>(i) : C(0); }
 };
 
-Tensor plain(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+// A parameter as the kernels read it: of x's dtype or float32.
+Tensor plain(const Tensor& p, const Tensor& x) {
+  if (!p.defined()) return p;
+  return (p.dtype() == x.dtype() || x.dtype() == float64 ? p : p.to(float32)).contiguous();
+}
 
 // --- rows in registers -----------------------------------------------------------------------------------------------
 
+// residual, sum: none, or what is normalised is sum = x + residual, as its dtype holds it.
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads) norm_kernel(Norm<float> a, const T* x, T* y) {
+__global__ void __launch_bounds__(kThreads) norm_kernel(Norm<float> a, const T* x, const T* residual, T* sum, T* y) {
   __shared__ float part[kThreads / 32];
   const int n = static_cast<int>(a.n);
   for (int64_t row = S::first(); row < a.rows; row += S::step()) {
     // Load.
     float v[S::E];
     load_row<S>(x + row * n, n, v);
+    if (residual) {
+      float more[S::E];
+      load_row<S>(residual + row * n, n, more);
+#pragma unroll
+      for (int e = 0; e < S::E; ++e) v[e] = widen(narrow<T>(v[e] + more[e]));
+      store_row<S>(sum + row * n, n, v);
+    }
 
     // Statistics.
     float mean = 0, power = 0;
@@ -68,8 +80,8 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(Norm<float> a, const T* 
       float w[S::V], b[S::V];
 #pragma unroll
       for (int j = 0; j < S::V; ++j) w[j] = 1, b[j] = 0;
-      if (a.weight.data) load_pack(a.weight, i, w);
-      if (a.bias.data) load_pack(a.bias, i, b);
+      if (a.weight.data) load_pack<T>(a.weight, i, w);
+      if (a.bias.data) load_pack<T>(a.bias, i, b);
 #pragma unroll
       for (int j = 0; j < S::V; ++j) p[j] = (p[j] - mean) * r * w[j] + b[j];
     });
@@ -93,7 +105,7 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
       for (int j = 0; j < S::V; ++j) columns[threadIdx.x / S::G][i + j] = sum[k * S::V + j];
     });
     __syncthreads();
-    for (int i = threadIdx.x; i < n; i += kThreads) {
+    for (int i = threadIdx.x; i < n; i += S::threads) {
       float total = 0;
 #pragma unroll
       for (int g = 0; g < S::rows; ++g) total += columns[g][i];
@@ -102,10 +114,21 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
   }
 }
 
+// How many blocks of the kernel below a multiprocessor holds: what its registers leave room for. They stay for all
+// rows.
+template <class S>
+constexpr int kResident = S::G == 32  ? (S::E <= 8    ? 6
+                                         : S::E <= 16 ? 4
+                                         : S::E <= 24 ? 3
+                                                      : 2)
+                          : S::E <= 8 ? 3
+                                      : 1;
+
 // partial: [2, blocks, n], a block's Σ dy·x̂ and Σ dy over its rows; none where it is not wanted.
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads)
-    norm_backward_kernel(Norm<float> a, const T* x, const T* dy, T* dx, float* partial_w, float* partial_b) {
+__global__ void __launch_bounds__(S::threads, kResident<S>)
+    norm_backward_kernel(Norm<float> a, const T* x, const T* dy, const T* dsum, T* dx, float* partial_w,
+                         float* partial_b) {
   __shared__ float part[kThreads / 32];
   const int n = static_cast<int>(a.n);
   float dw[S::E] = {}, db[S::E] = {};
@@ -121,7 +144,7 @@ __global__ void __launch_bounds__(kThreads)
       float w[S::V];
 #pragma unroll
       for (int j = 0; j < S::V; ++j) w[j] = 1;
-      if (a.weight.data) load_pack(a.weight, i, w);
+      if (a.weight.data) load_pack<T>(a.weight, i, w);
 #pragma unroll
       for (int j = 0; j < S::V; ++j) {
         const int e = k * S::V + j;
@@ -139,6 +162,11 @@ __global__ void __launch_bounds__(kThreads)
     // Result.
 #pragma unroll
     for (int e = 0; e < S::E; ++e) g[e] = (g[e] - c[0] - v[e] * c[1]) * r;
+    if (dsum) {
+      load_row<S>(dsum + row * n, n, v);
+#pragma unroll
+      for (int e = 0; e < S::E; ++e) g[e] += v[e];
+    }
     store_row<S>(dx + row * n, n, g);
   }
   if (partial_w) store_sums<S>(n, dw, partial_w + int64_t{blockIdx.x} * n);
@@ -148,27 +176,31 @@ __global__ void __launch_bounds__(kThreads)
 // --- rows in several passes ------------------------------------------------------------------------------------------
 
 template <class C>
-__global__ void norm_passes_kernel(Norm<C> a, Data x, Data y) {
+__global__ void norm_passes_kernel(Norm<C> a, Data x, Data residual, Data sum, Data y) {
   __shared__ C part[kThreads / 32];
   WEFT_ROW_LOOP(row, a.rows) {
     const int64_t at = row * a.n;
+    if (residual.data) {  // a thread meets its own elements again
+      WEFT_THREAD_LOOP(i, a.n) sum.store(at + i, x.load<C>(at + i) + residual.load<C>(at + i));
+    }
+    const Data in = residual.data ? sum : x;
     C mean = 0, power = 0;
     if (a.kind == NormKind::layer) {
-      WEFT_THREAD_LOOP(i, a.n) mean += x.load<C>(at + i);
+      WEFT_THREAD_LOOP(i, a.n) mean += in.load<C>(at + i);
       mean = block_sum(mean, part) / C(a.n);
     }
     WEFT_THREAD_LOOP(i, a.n) {
-      const C v = x.load<C>(at + i) - mean;
+      const C v = in.load<C>(at + i) - mean;
       power += v * v;
     }
     const C r = a.scale(block_sum(power, part));
-    WEFT_THREAD_LOOP(i, a.n) y.store(at + i, (x.load<C>(at + i) - mean) * r * a.factor(i) + a.shift(i));
+    WEFT_THREAD_LOOP(i, a.n) y.store(at + i, (in.load<C>(at + i) - mean) * r * a.factor(i) + a.shift(i));
     if (threadIdx.x == 0) a.stats[row] = mean, a.stats[a.rows + row] = r;
   }
 }
 
 template <class C>
-__global__ void norm_dx_kernel(Norm<C> a, Data x, Data dy, Data dx) {
+__global__ void norm_dx_kernel(Norm<C> a, Data x, Data dy, Data dsum, Data dx) {
   __shared__ C part[kThreads / 32];
   WEFT_ROW_LOOP(row, a.rows) {
     const int64_t at = row * a.n;
@@ -183,7 +215,8 @@ __global__ void norm_dx_kernel(Norm<C> a, Data x, Data dy, Data dx) {
     a.coefficients(r, c);
     WEFT_THREAD_LOOP(i, a.n) {
       const C h = dy.load<C>(at + i) * a.factor(i);
-      dx.store(at + i, (h - c[0] - (x.load<C>(at + i) - mean) * r * c[1]) * r);
+      const C more = dsum.data ? dsum.load<C>(at + i) : C(0);
+      dx.store(at + i, (h - c[0] - (x.load<C>(at + i) - mean) * r * c[1]) * r + more);
     }
   }
 }
@@ -257,40 +290,46 @@ Norm<C> arguments(NormKind kind, const Tensor& x, int64_t n, const Tensor& weigh
   return {kind, x.numel() / n, n, data_of(weight), data_of(bias), C(eps), stats.data<C>()};
 }
 
+template <class T>
+T* pointer(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+
 bool aligned(const Tensor& x) { return !x.defined() || reinterpret_cast<uintptr_t>(x.raw_data()) % 16 == 0; }
 
 }  // namespace
 
-void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, const Tensor& bias0, double eps, Tensor& y,
-          Tensor& stats) {
+void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight0, const Tensor& bias0,
+          double eps, Tensor& sum, Tensor& y, Tensor& stats) {
   DeviceScope scope(x);
-  const Tensor weight = plain(weight0), bias = plain(bias0);
-  const bool packed = packs(x, n) && packs(y, n) && aligned(weight) && aligned(bias);
+  const Tensor weight = plain(weight0, x), bias = plain(bias0, x);
+  const bool packed = packs(x, n) && packs(residual, n) && packs(y, n) && aligned(weight) && aligned(bias);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, bias, eps, stats);
     return in_registers<T>(n, packed, [&]<class S>(S) {
-      norm_kernel<T, S><<<row_blocks<S>(a.rows, 132 * 16), kThreads, 0, stream()>>>(a, x.data<T>(), y.data<T>());
+      norm_kernel<T, S><<<row_blocks<S>(a.rows, 132 * 16), kThreads, 0, stream()>>>(
+          a, x.data<T>(), pointer<T>(residual), pointer<T>(sum), y.data<T>());
       check_cuda(cudaGetLastError(), "norm");
     });
   });
   if (done) return;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
     const auto a = arguments<C>(kind, x, n, weight, bias, eps, stats);
-    launch_rows("norm", a.rows, norm_passes_kernel<C>, a, data_of(x), data_of(y));
+    launch_rows("norm", a.rows, norm_passes_kernel<C>, a, data_of(x), data_of(residual), data_of(sum), data_of(y));
   });
 }
 
 void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, double eps, const Tensor& stats,
-                   const Tensor& dy, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+                   const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   DeviceScope scope(x);
-  const Tensor weight = plain(weight0);
-  const bool packed = packs(x, n) && packs(dy, n) && packs(dx, n) && aligned(weight);
+  const Tensor weight = plain(weight0, x);
+  const bool packed = packs(x, n) && packs(dy, n) && packs(dsum, n) && packs(dx, n) && aligned(weight);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
-    return in_registers<T>(n, packed, [&]<class S>(S) {
-      const Partial<float> partial(row_blocks<S>(a.rows, S::E > 8 ? 132 : 132 * 4), n, dweight, dbias);
-      norm_backward_kernel<T, S>
-          <<<partial.blocks, kThreads, 0, stream()>>>(a, x.data<T>(), dy.data<T>(), dx.data<T>(), partial.w, partial.b);
+    return in_registers<T, 128>(n, packed, [&]<class S>(S) {
+      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
+      norm_backward_kernel<T, S><<<partial.blocks, kThreads, 0, stream()>>>(
+          a, x.data<T>(), dy.data<T>(), pointer<T>(dsum), dx.data<T>(), partial.w, partial.b);
       check_cuda(cudaGetLastError(), "norm");
       partial.sum(n, dweight, dbias);
     });
@@ -298,7 +337,7 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
   if (done) return;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
     const auto a = arguments<C>(kind, x, n, weight, {}, eps, stats);
-    launch_rows("norm", a.rows, norm_dx_kernel<C>, a, data_of(x), data_of(dy), data_of(dx));
+    launch_rows("norm", a.rows, norm_dx_kernel<C>, a, data_of(x), data_of(dy), data_of(dsum), data_of(dx));
     if (!dweight.defined() && !dbias.defined()) return;
     const int64_t chunk = std::max<int64_t>(16, (a.rows + 63) / 64);
     const Partial<C> partial(static_cast<int>((a.rows + chunk - 1) / chunk), n, dweight, dbias);

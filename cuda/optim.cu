@@ -19,18 +19,33 @@ AdamStep adam_step(const AdamArgs& a) {
           a.decoupled ? 1 - a.lr * a.weight_decay : 1};
 }
 
+// What gradients are multiplied with: min(1, max_norm / (norm + 1e-6)); 1 without a norm.
+struct ClipFactor {
+  Data norm;
+  double max_norm;
+  explicit ClipFactor(const ClipByNorm& clip) : ClipFactor(clip.norm, clip.max_norm) {}
+  ClipFactor(const Tensor& norm, double max_norm) : norm(data_of(norm)), max_norm(max_norm) {}
+  __device__ double get() const {
+    if (!norm.data) return 1;
+    const double factor = max_norm / (norm.load<double>(0) + 1e-6);
+    return factor >= 1 ? 1 : factor;
+  }
+};
+
 template <class C>
 struct AdamUpdate {  // lists: param, grad, m, v
   Replayed<AdamStep> now;
+  ClipFactor clip;
   C b1, b2, one_b1, one_b2, eps, decay;
-  C step_size = 0, root = 0, keep = 0;
+  C step_size = 0, root = 0, keep = 0, factor = 1;
   __device__ bool start() {
     const AdamStep s = now.get();
     step_size = C(s.step_size), root = C(s.root), keep = C(s.keep);
+    factor = C(clip.get());
     return true;
   }
   __device__ void update(C (&x)[4]) const {
-    const C p = x[0], g = x[1] + decay * p;
+    const C p = x[0], g = x[1] * factor + decay * p;
     const C m = b1 * x[2] + one_b1 * g, v = b2 * x[3] + one_b2 * g * g;
     x[0] = p * keep - step_size * m / (std::sqrt(v) * root + eps);
     x[2] = m, x[3] = v;
@@ -46,16 +61,18 @@ SgdStep sgd_step(const SgdArgs& a) { return {a.lr, a.first ? 0 : a.momentum, a.f
 template <class C, int L>
 struct SgdUpdate {  // lists: param, grad and, with momentum, buffer
   Replayed<SgdStep> now;
+  ClipFactor clip;
   C decay, momentum;
   bool nesterov;
-  C lr = 0, keep = 0, take = 0;
+  C lr = 0, keep = 0, take = 0, factor = 1;
   __device__ bool start() {
     const SgdStep s = now.get();
     lr = C(s.lr), keep = C(s.keep), take = C(s.take);
+    factor = C(clip.get());
     return true;
   }
   __device__ void update(C (&x)[L]) const {
-    C g = x[1] + decay * x[0];
+    C g = x[1] * factor + decay * x[0];
     if constexpr (L == 3) {
       x[2] = (keep == C(0) ? C(0) : keep * x[2]) + take * g;
       g = nesterov ? g + momentum * x[2] : x[2];
@@ -66,13 +83,12 @@ struct SgdUpdate {  // lists: param, grad and, with momentum, buffer
 
 template <class C>
 struct Clip {
-  Data norm;
-  double max_norm;
+  ClipFactor clip;
   C factor = 1;
   __device__ bool start() {
-    const double f = max_norm / (norm.load<double>(0) + 1e-6);
+    const double f = clip.get();
     factor = C(f);
-    return !(f >= 1);
+    return f != 1;
   }
   __device__ void update(C (&x)[1]) const { x[0] *= factor; }
 };
@@ -104,13 +120,15 @@ __device__ double sum_of_block(double mine) {
   return sum;
 }
 
-// partial[k] ← Σ x² over chunk k: at most 16 terms a thread in C, the rest in double.
+// partial[b] ← Σ x² over the chunks of block b: 16 terms of a thread in C, the rest in double.
 template <class C>
 __global__ void square_chunks_kernel(__grid_constant__ const Table<1> table, double* partial) {
+  double total = 0;
   for (int k = blockIdx.x; k < table.chunks(); k += gridDim.x) {
     const Chunk<1> chunk(table, k);
     const int64_t whole = chunk.wide ? chunk.begin + (chunk.end - chunk.begin) / 4 * 4 : chunk.begin;
     C sum = 0;
+#pragma unroll 4
     for (int64_t i = chunk.begin + 4 * threadIdx.x; i < whole; i += 4 * kThreads) {
       C v[4];
       load4(chunk.list[0], i, v);
@@ -120,9 +138,10 @@ __global__ void square_chunks_kernel(__grid_constant__ const Table<1> table, dou
       const C v = chunk.list[0].template load<C>(i);
       sum += v * v;
     }
-    const double total = sum_of_block<kThreads>(static_cast<double>(sum));
-    if (threadIdx.x == 0) partial[k] = total;
+    total += static_cast<double>(sum);
   }
+  total = sum_of_block<kThreads>(total);
+  if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
 constexpr int kSumThreads = 1024;
@@ -140,8 +159,14 @@ void adam(const Tensors& params, const Tensors& grads, const Tensors& m, const T
   DeviceScope scope(params[0]);
   const auto now = replayed<AdamStep>(adam_step(a), [a] { return adam_step(a.next ? a.next() : a); });
   update_all<0b1101>("adam", {&params, &grads, &m, &v}, [&]<class C>(Type<C>) {
-    return AdamUpdate<C>{
-        now, C(a.beta1), C(a.beta2), C(1 - a.beta1), C(1 - a.beta2), C(a.eps), C(a.decoupled ? 0 : a.weight_decay)};
+    return AdamUpdate<C>{now,
+                         ClipFactor(a.clip),
+                         C(a.beta1),
+                         C(a.beta2),
+                         C(1 - a.beta1),
+                         C(1 - a.beta2),
+                         C(a.eps),
+                         C(a.decoupled ? 0 : a.weight_decay)};
   });
 }
 
@@ -150,39 +175,38 @@ void sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers, co
   const auto now = replayed<SgdStep>(sgd_step(a), [a] { return sgd_step(a.next ? a.next() : a); });
   if (a.momentum == 0) {
     update_all<0b01>("sgd", {&params, &grads}, [&]<class C>(Type<C>) {
-      return SgdUpdate<C, 2>{now, C(a.weight_decay), C(0), false};
+      return SgdUpdate<C, 2>{now, ClipFactor(a.clip), C(a.weight_decay), C(0), false};
     });
   } else {
     update_all<0b101>("sgd", {&params, &grads, &buffers}, [&]<class C>(Type<C>) {
-      return SgdUpdate<C, 3>{now, C(a.weight_decay), C(a.momentum), a.nesterov};
+      return SgdUpdate<C, 3>{now, ClipFactor(a.clip), C(a.weight_decay), C(a.momentum), a.nesterov};
     });
   }
 }
 
+// Which chunks a block sums depends on sizes alone, so the order of the sum does too.
 void sum_squares(const Tensors& xs, Tensor& y) {
   DeviceScope scope(y);
-  int64_t most = 0;
-  for (const Tensor& x : xs) most += (x.numel() + kChunk - 1) / kChunk;
-  const Tensor partial = empty({most}, float64, y.device());
-  int total = 0;
+  const auto launches = static_cast<int64_t>(xs.size()) / kTensorsALaunch + 2;  // the last of each type is not full
+  const Tensor partial = empty({launches * kMultiBlocks}, float64, y.device());
+  int used = 0;
   auto squares = [&]<class C>(Type<C>) {
-    const int others = total;
-    for_tables<C>({&xs}, [&](const Table<1>& table, int chunks, int before) {
-      square_chunks_kernel<C>
-          <<<std::min(chunks, kMultiBlocks), kThreads, 0, stream()>>>(table, partial.data<double>() + others + before);
+    for_tables<C>({&xs}, [&](const Table<1>& table, int chunks) {
+      const int blocks = std::min(chunks, kMultiBlocks);
+      square_chunks_kernel<C><<<blocks, kThreads, 0, stream()>>>(table, partial.data<double>() + used);
       check_cuda(cudaGetLastError(), "sum_squares");
-      total = others + before + chunks;
+      used += blocks;
     });
   };
   squares(Type<float>{});
   squares(Type<double>{});
-  sum_partials_kernel<<<1, kSumThreads, 0, stream()>>>(partial.data<double>(), total, data_of(y));
+  sum_partials_kernel<<<1, kSumThreads, 0, stream()>>>(partial.data<double>(), used, data_of(y));
   check_cuda(cudaGetLastError(), "sum_squares");
 }
 
 void clip(const Tensors& xs, const Tensor& norm, double max_norm) {
   DeviceScope scope(norm);
-  update_all<0b1>("clip", {&xs}, [&]<class C>(Type<C>) { return Clip<C>{data_of(norm), max_norm}; });
+  update_all<0b1>("clip", {&xs}, [&]<class C>(Type<C>) { return Clip<C>{ClipFactor(norm, max_norm)}; });
 }
 
 void clip_value(const Tensors& xs, double limit) {

@@ -17,9 +17,11 @@ constexpr int kLoads = 4;             // packs that a thread has under way
 constexpr int64_t kBusy = 16;         // packs a thread should have before others share its work
 constexpr int64_t kEnough = 4 * 132;  // blocks that fill the device
 
+// What a kernel reduces: x, or with N = 2 the products of two tensors.
+template <int N>
 struct Job {
-  Walk<2> kept;         // operand 0: x at the first reduced element, 1: y
-  Walk<1> reduced;      // x at the first kept element
+  Walk<N + 1> kept;     // the inputs at the first reduced element, then y
+  Walk<N> reduced;      // the inputs at the first kept element
   uint32_t group;       // threads that share a row (rows), packs of columns that a block takes (columns)
   uint32_t segments;    // that the reduced packs are cut into
   uint32_t segment;     // packs of one
@@ -34,7 +36,7 @@ __device__ C merge(ReduceOp op, C a, C b) {
 }
 
 /// What a thread has of V results, and how it takes in more.
-template <class C, class S, int V>
+template <class C, class S, int V, int N>
 struct Partial {
   C total[V];
 
@@ -44,18 +46,29 @@ struct Partial {
       for (int i = 0; i < V; ++i) total[i] = F::template start<C>();
     });
   }
-  /// kLoads packs that fetch(u, values, count) asks for; it sets count to how many elements there are.
-  template <class Fetch>
-  __device__ void take(ReduceOp op, const WalkOperand& x, Fetch fetch) {
-    Values<C, S, V, kLoads> in;
+  /// kLoads packs of each input, which begin where locate(u, offsets) says; it returns how many elements there are.
+  template <class Locate>
+  __device__ void take(ReduceOp op, const WalkOperand* x, Locate locate) {
+    Values<C, S, V, kLoads> in[N];
     int count[kLoads];
 #pragma unroll
-    for (int u = 0; u < kLoads; ++u) fetch(u, in, count[u]);
-    in.convert(x);
+    for (int u = 0; u < kLoads; ++u) {
+      int64_t offset[N];
+      count[u] = locate(u, offset);
+      if (count[u] == 0) continue;
+#pragma unroll
+      for (int k = 0; k < N; ++k) in[k].load(u, x[k], offset[k], count[u]);
+    }
+#pragma unroll
+    for (int k = 0; k < N; ++k) in[k].convert(x[k]);
+    if constexpr (N == 2) {
+#pragma unroll
+      for (int i = 0; i < kLoads * V; ++i) in[0].value[i] *= in[1].value[i];
+    }
     visit(op, [&](auto f) {
 #pragma unroll
       for (int i = 0; i < kLoads * V; ++i) {
-        if (i % V < count[i / V]) total[i % V] = f(total[i % V], in.value[i]);
+        if (i % V < count[i / V]) total[i % V] = f(total[i % V], in[0].value[i]);
       }
     });
   }
@@ -63,25 +76,26 @@ struct Partial {
 
 // --- rows ------------------------------------------------------------------------------------------------------------
 
-template <class C, class S, int V>
-__global__ void __launch_bounds__(kThreads) rows_kernel(ReduceOp op, const __grid_constant__ Job j) {
+template <class C, class S, int V, int N>
+__global__ void __launch_bounds__(kThreads) rows_kernel(ReduceOp op, const __grid_constant__ Job<N> j) {
   __shared__ C of_warp[kThreads / 32];
   const uint32_t lane = threadIdx.x % j.group, number = blockIdx.x * (kThreads / j.group) + threadIdx.x / j.group;
   const uint32_t row = number / j.segments, segment = number - row * j.segments;
   const bool there = row < j.kept.packs;
-  const WalkOperand& x = j.reduced.operand[0];
 
-  int64_t at[2] = {};
-  Partial<C, S, V> partial(op);
+  int64_t at[N + 1] = {};
+  Partial<C, S, V, N> partial(op);
   if (there) {
     locate(j.kept, 1, row, at);
     const uint32_t begin = segment * j.segment, end = min(begin + j.segment, j.reduced.packs);
     for (uint32_t first = begin + lane; first < end; first += kLoads * j.group) {
-      partial.take(op, x, [&](int u, auto& in, int& count) {
-        int64_t from[1];
+      partial.take(op, j.reduced.operand, [&](int u, int64_t(&offset)[N]) {
         const uint32_t i = first + u * j.group;
-        count = i < end ? locate(j.reduced, V, i, from) : 0;
-        if (count > 0) in.load(u, x, at[0] + from[0], count);
+        if (i >= end) return 0;
+        const int count = locate(j.reduced, V, i, offset);
+#pragma unroll
+        for (int k = 0; k < N; ++k) offset[k] += at[k];
+        return count;
       });
     }
   }
@@ -97,34 +111,33 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(ReduceOp op, const __gri
     for (int i = 1; i < kThreads / 32; ++i) total = merge(op, total, of_warp[i]);  // of thread 0
   }
   if (there && lane == 0) {
-    const WalkOperand& y = j.kept.operand[1];
-    Data{y.data, y.dtype}.store(at[1] + segment * j.result_step, total);
+    const WalkOperand& y = j.kept.operand[N];
+    Data{y.data, y.dtype}.store(at[N] + segment * j.result_step, total);
   }
 }
 
 // --- columns ---------------------------------------------------------------------------------------------------------
 
-template <class C, class S, int V>
-__global__ void __launch_bounds__(kThreads) columns_kernel(ReduceOp op, const __grid_constant__ Job j) {
+template <class C, class S, int V, int N>
+__global__ void __launch_bounds__(kThreads) columns_kernel(ReduceOp op, const __grid_constant__ Job<N> j) {
   __shared__ C part[kThreads][V];
   const uint32_t column = threadIdx.x % j.group, row = threadIdx.x / j.group, rows = kThreads / j.group;
   const uint32_t across = (j.kept.packs + j.group - 1) / j.group, segment = blockIdx.x / across;
   const uint32_t pack = (blockIdx.x - segment * across) * j.group + column;
-  const WalkOperand& x = j.kept.operand[0];
 
-  int64_t at[2] = {};
+  int64_t at[N + 1] = {};
   const int count = pack < j.kept.packs ? locate(j.kept, V, pack, at) : 0;
-  Partial<C, S, V> partial(op);
+  Partial<C, S, V, N> partial(op);
   if (count > 0) {
     const uint32_t begin = segment * j.segment, end = min(begin + j.segment, j.reduced.packs);
     for (uint32_t first = begin + row; first < end; first += kLoads * rows) {
-      partial.take(op, x, [&](int u, auto& in, int& elements) {
-        int64_t from[1];
+      partial.take(op, j.kept.operand, [&](int u, int64_t(&offset)[N]) {
         const uint32_t i = first + u * rows;
-        elements = i < end ? count : 0;
-        if (i >= end) return;
-        locate(j.reduced, 1, i, from);
-        in.load(u, x, at[0] + from[0], count);
+        if (i >= end) return 0;
+        locate(j.reduced, 1, i, offset);
+#pragma unroll
+        for (int k = 0; k < N; ++k) offset[k] += at[k];
+        return count;
       });
     }
   }
@@ -142,54 +155,62 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ReduceOp op, const __
     Values<C, Any, V, 1> out;
 #pragma unroll
     for (int i = 0; i < V; ++i) out.value[i] = part[threadIdx.x][i];
-    out.store(0, j.kept.operand[1], at[1] + segment * j.result_step, count);
+    out.store(0, j.kept.operand[N], at[N] + segment * j.result_step, count);
   }
 }
 
 // --- the plan --------------------------------------------------------------------------------------------------------
 
-/// The dimensions of the problem, sorted into kept and reduced.
+/// The dimensions of the problem, sorted into kept and reduced: views of each tensor over both.
+template <int N>
 struct Split {
-  Tensor kept_x, kept_y, reduced_x;
-  bool along_rows = true;  // memory runs along a reduced dimension
+  Tensor kept[N + 1], reduced[N];  // the inputs, then y
+  bool along_rows = true;          // memory runs along a reduced dimension
 
-  Split(const Tensor& x, const Tensor& y) {
-    Shape kept, kept_xs, kept_ys, gone, gone_xs;
-    int64_t kept_least = INT64_MAX, gone_least = INT64_MAX;
-    for (int64_t d = 0; d < x.dim(); ++d) {
-      const int64_t n = x.shape()[d], step = x.strides()[d];
-      const bool keep = y.shape()[d] == n;
-      (keep ? kept : gone).push_back(n);
-      (keep ? kept_xs : gone_xs).push_back(step);
-      if (keep) kept_ys.push_back(y.strides()[d]);
-      if (n > 1 && step != 0)
-        (keep ? kept_least : gone_least) = std::min(keep ? kept_least : gone_least, std::abs(step));
+  Split(const Tensor* const (&x)[N], const Tensor& y) {
+    int64_t least[2] = {INT64_MAX, INT64_MAX};  // stride of a reduced, a kept dimension
+    Shape shape[2];
+    for (int k = 0; k <= N; ++k) {
+      const Tensor& t = k < N ? *x[k] : y;
+      Shape strides[2];
+      shape[0] = shape[1] = {};
+      for (int64_t d = 0; d < y.dim(); ++d) {
+        const int64_t n = x[0]->shape()[d], step = t.strides()[d];
+        const bool keep = y.shape()[d] == n;
+        shape[keep].push_back(n);
+        strides[keep].push_back(step);
+        if (k == 0 && n > 1 && step != 0) least[keep] = std::min(least[keep], std::abs(step));
+      }
+      kept[k] = as_strided_raw(t, shape[1], strides[1], t.impl().offset);
+      if (k < N) reduced[k] = as_strided_raw(t, shape[0], strides[0], t.impl().offset);
     }
-    kept_x = as_strided_raw(x, kept, kept_xs, x.impl().offset);
-    kept_y = as_strided_raw(y, kept, kept_ys, y.impl().offset);
-    reduced_x = as_strided_raw(x, gone, gone_xs, x.impl().offset);
-    along_rows = kept.numel() == 1 || gone_least <= kept_least;
+    along_rows = shape[1].numel() == 1 || least[0] <= least[1];
   }
 };
 
+template <int N>
+Layout<N> layout(const Tensor (&tensors)[N]) {
+  const Tensor* pointers[N];
+  for (int k = 0; k < N; ++k) pointers[k] = &tensors[k];
+  return Layout<N>(tensors[0].shape(), pointers);
+}
+
+// Packs run along one kind of dimensions; they are aligned only if the other kind keeps them so.
+template <int A, int B>
+void keep_aligned(Walk<A>& packed, const Walk<B>& other, int k, int64_t v) {
+  bool& vector = packed.operand[k].vector;
+  vector = vector && (other.operand[k].inner % v == 0 || other.length == 1);
+  for (uint32_t d = 0; d < other.rows_dims; ++d) vector = vector && other.operand[k].strides[d] % v == 0;
+}
+
 uint32_t power_of_two(int64_t at_least) { return std::bit_ceil(static_cast<uint32_t>(std::max<int64_t>(at_least, 1))); }
 
-template <class C, class S, int V>
-void run(ReduceOp op, const Tensor& x, Tensor& y) {
-  const Split s(x, y);
-  const Layout<1> reduced(s.reduced_x.shape(), {&s.reduced_x});
+template <class C, class S, int V, int N>
+void run(ReduceOp op, const Tensor* const (&x)[N], Tensor& y) {
+  const Split<N> s(x, y);
   const bool rows = s.along_rows;
-  const auto job = [&](const Tensor& kept_y) {
-    Job j{Walk<2>(Layout<2>(s.kept_x.shape(), {&s.kept_x, &kept_y}), rows ? 1 : V), Walk<1>(reduced, rows ? V : 1)};
-    // Packs are aligned only if the other kind of dimensions keeps them so.
-    WalkOperand &in = rows ? j.reduced.operand[0] : j.kept.operand[0],
-                &other = rows ? j.kept.operand[0] : j.reduced.operand[0];
-    in.vector = in.vector && (other.inner % V == 0 || (rows ? j.kept.length : j.reduced.length) == 1);
-    for (uint32_t d = 0; d < (rows ? j.kept.rows_dims : j.reduced.rows_dims); ++d)
-      in.vector = in.vector && other.strides[d] % V == 0;
-    return j;
-  };
-  Job j = job(s.kept_y);
+  Job<N> j{Walk<N + 1>(layout(s.kept), rows ? 1 : V), Walk<N>(layout(s.reduced), rows ? V : 1)};
+  for (int k = 0; k < N; ++k) rows ? keep_aligned(j.reduced, j.kept, k, V) : keep_aligned(j.kept, j.reduced, k, V);
   const int64_t kept = j.kept.packs, packs = j.reduced.packs;
 
   int64_t blocks, most;  // blocks without segments, and the most segments that are worth it
@@ -210,26 +231,29 @@ void run(ReduceOp op, const Tensor& x, Tensor& y) {
   j.segment = static_cast<uint32_t>((packs + segments - 1) / segments);
   j.result_step = 0;
 
-  auto start = [&](const Job& job) {
-    const auto n = static_cast<unsigned>(rows ? (kept * segments + kThreads / job.group - 1) / (kThreads / job.group)
-                                              : blocks * segments);
-    auto* kernel = rows ? rows_kernel<C, S, V> : columns_kernel<C, S, V>;
-    kernel<<<n, kThreads, 0, stream()>>>(op, job);
+  auto start = [&] {
+    const int64_t n = rows ? (kept * segments * j.group + kThreads - 1) / kThreads : blocks * segments;
+    auto* kernel = rows ? rows_kernel<C, S, V, N> : columns_kernel<C, S, V, N>;
+    kernel<<<static_cast<unsigned>(n), kThreads, 0, stream()>>>(op, j);
     check_cuda(cudaGetLastError(), "reduce");
   };
-  if (segments == 1) return start(j);
+  if (segments == 1) return start();
 
   Shape shape = y.shape();
   shape.insert(0, segments);
-  const Tensor parts = empty(shape, dtype_of<C>(), x.device());  // [segments, y's shape]
-  const Tensor first = as_strided_raw(parts, s.kept_x.shape(), s.kept_x.shape().contiguous_strides(), 0);
-  Job partial = job(first);
-  partial.group = j.group, partial.segments = j.segments, partial.segment = j.segment;
-  partial.result_step = y.numel();
-  partial.kept.operand[1].vector = partial.kept.operand[1].vector && y.numel() % V == 0;
-  start(partial);
+  const Tensor parts = empty(shape, dtype_of<C>(), y.device());  // [segments, y's shape]
+  Tensor views[N + 1];                                           // y is the first of them
+  for (int k = 0; k < N; ++k) views[k] = s.kept[k];
+  views[N] = as_strided_raw(parts, s.kept[N].shape(), s.kept[N].shape().contiguous_strides(), 0);
+  j.kept = Walk<N + 1>(layout(views), rows ? 1 : V);
+  if (!rows) {
+    for (int k = 0; k < N; ++k) keep_aligned(j.kept, j.reduced, k, V);
+  }
+  j.result_step = y.numel();
+  j.kept.operand[N].vector = j.kept.operand[N].vector && y.numel() % V == 0;
+  start();
   Tensor out = unsqueeze(y, 0);
-  run<C, Any, 4>(op, parts, out);
+  run<C, Any, 4, 1>(op, {&parts}, out);
 }
 
 }  // namespace
@@ -257,9 +281,21 @@ void reduce(ReduceOp op, const Tensor& x, Tensor& y) {
       reduce(op, parts, out);
     });
   }
-  if (x.dtype() == float64) return run<double, Any, 4>(op, x, y);
-  if (!x.is_floating()) return run<int64_t, Any, 4>(op, x, y);
-  dispatch_storage({x.dtype()}, [&]<class S>(Type<S>) { run<float, S, kPackOf<S>>(op, x, y); });
+  if (x.dtype() == float64) return run<double, Any, 4, 1>(op, {&x}, y);
+  if (!x.is_floating()) return run<int64_t, Any, 4, 1>(op, {&x}, y);
+  dispatch_storage({x.dtype()}, [&]<class S>(Type<S>) { run<float, S, kPackOf<S>, 1>(op, {&x}, y); });
+}
+
+// y = Σ a·b: floating tensors of one shape, and y of that shape with size 1 where reduced.
+void sum_product(const Tensor& a, const Tensor& b, Tensor& y) {
+  if (y.numel() == 0) return;
+  if (a.numel() == 0) return fill_into(y, 0);
+  DeviceScope scope(y);
+  check(a.numel() < int64_t{1} << 31, "sum_product: ", a.shape(), " has too many elements");
+  if (y.dtype() == float64) return run<double, Any, 4, 2>(ReduceOp::sum, {&a, &b}, y);
+  dispatch_storage({a.dtype(), b.dtype()}, [&]<class S>(Type<S>) {
+    run<float, S, kPackOf<S>, 2>(ReduceOp::sum, {&a, &b}, y);
+  });
 }
 
 }  // namespace weft::cuda

@@ -5,6 +5,7 @@
 #include <weft/cuda/common.cuh>
 
 #include <atomic>
+#include <bit>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -13,8 +14,18 @@ namespace weft::cuda {
 
 inline constexpr int kMaxDevices = 16;
 
+inline constexpr size_t kSmallest = 512, kLargestSmall = size_t{1} << 20;  // bytes of a block that SmallBlocks keeps
+
+/// Freed blocks of one stream by size, a power of two: the next one of that size on the stream may take them without
+/// asking the driver, since its work comes later in the stream's order.
+struct SmallBlocks {
+  std::vector<void*> of_size[12];
+  std::vector<void*>& list(size_t size) { return of_size[std::bit_width(size / kSmallest) - 1]; }
+};
+
 struct DeviceState {
   std::mutex mutex;
+  std::map<cudaStream_t, SmallBlocks> small;
   MemoryStats stats;
   std::atomic<bool> ready = false;
   cudaStream_t stream = nullptr;           // the one that all threads use unless told otherwise

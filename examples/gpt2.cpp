@@ -4,10 +4,12 @@
 //   token ids gpt2 --train FILE --device cuda --dtype bfloat16 --steps 200        # learns the bytes of a file, each a
 //   token
 //
-// The weights are those of a published safetensors file, names and layouts as they are. Exit status: 0, 1 for an error
-// in what it was given, 2 for a wrong command line.
+// The weights are those of a published safetensors file, names and layouts as they are; the tokenizer is the folder of
+// its vocab.json and merges.txt, or its tokenizer.json. Exit status: 0, 1 for an error in what it was given, 2 for a
+// wrong command line.
 #include "gpt2/gpt2.h"
 
+#include <weft/nn/data/bpe.h>
 #include <weft/nn/data/text.h>
 #include <weft/weft.h>
 
@@ -21,7 +23,7 @@ namespace {
 using namespace weft;
 
 struct Command {
-  std::string size = "124M", weights, train, save, device = "cpu", dtype = "float32";
+  std::string size = "124M", weights, train, save, device = "cpu", dtype = "float32", tokenizer, prompt;
   std::vector<int64_t> ids;
   int64_t count = 20, top_k = 40, seed = 0, batch = 4, length = 256, steps = 100;
   double temperature = 0.8, lr = 3e-4;
@@ -33,6 +35,9 @@ struct Command {
     app.add_option("--dtype", dtype, "float32, or bfloat16 for mixed precision")->capture_default_str();
     app.add_option("--seed", seed, "of initialisation, batches and draws")->capture_default_str();
     app.add_option("--ids", ids, "token ids to go on from")->delimiter(',')->group("Writing");
+    app.add_option("--tokenizer", tokenizer, "folder of vocab.json and merges.txt, or a tokenizer.json")
+        ->group("Writing");
+    app.add_option("--prompt", prompt, "text to go on from; needs --tokenizer")->group("Writing");
     app.add_option("--count", count, "tokens to write")->capture_default_str()->group("Writing");
     app.add_option("--temperature", temperature, "0: always the likeliest")->capture_default_str()->group("Writing");
     app.add_option("--top-k", top_k, "only the k likeliest")->capture_default_str()->group("Writing");
@@ -83,9 +88,25 @@ void train(gpt2::GPT2& model, const Command& command, Device device, bool mixed)
   }
 }
 
+data::BpeTokenizer load_tokenizer(const std::filesystem::path& path) {
+  return std::filesystem::is_directory(path) ? data::BpeTokenizer::load(path / "vocab.json", path / "merges.txt")
+                                             : data::BpeTokenizer::load(path);
+}
+
 void write(const gpt2::GPT2& model, const Command& command, bool mixed) {
+  std::optional<data::BpeTokenizer> tokenizer;
+  if (!command.tokenizer.empty()) tokenizer = load_tokenizer(command.tokenizer);
+  std::vector<int64_t> ids = command.ids;
+  if (!command.prompt.empty()) {
+    check(tokenizer.has_value(), "--prompt needs a --tokenizer");
+    ids = tokenizer->encode(command.prompt);
+  }
   Autocast scope(bfloat16, mixed);
-  const auto ids = model.generate(command.ids, command.count, command.temperature, command.top_k);
+  ids = model.generate(ids, command.count, command.temperature, command.top_k);
+  if (tokenizer) {
+    std::printf("%s\n", tokenizer->decode(ids).c_str());
+    return;
+  }
   for (size_t i = 0; i < ids.size(); ++i) std::printf("%s%lld", i ? "," : "", static_cast<long long>(ids[i]));
   std::printf("\n");
 }
@@ -94,15 +115,16 @@ int run(const Command& command) {
   const Device device = device_from_name(command.device);
   const DType dtype = dtype_from_name(command.dtype);
   check(dtype == float32 || dtype == bfloat16, "--dtype must be float32 or bfloat16, got ", command.dtype);
-  check(!command.train.empty() || !command.ids.empty(),
-        "nothing to do: give --ids to go on from or a file to --train on");
+  const bool writes = !command.ids.empty() || !command.prompt.empty();
+  check(!command.train.empty() || writes,
+        "nothing to do: give a --prompt or --ids to go on from, or a file to --train on");
   manual_seed(static_cast<uint64_t>(command.seed));
   gpt2::GPT2 model(gpt2::published_size(command.size));
   if (!command.weights.empty()) model.load(command.weights);
   model.to(device);
   if (!command.train.empty()) train(model, command, device, dtype == bfloat16);
   if (!command.save.empty()) save_safetensors(command.save, model.state_dict());
-  if (!command.ids.empty()) write(model, command, dtype == bfloat16);
+  if (writes) write(model, command, dtype == bfloat16);
   return 0;
 }
 

@@ -41,12 +41,27 @@ struct Read<std::string> {
   static bool accepts(const Json& j) { return j.is_string(); }
   static constexpr const char* what = "a string";
 };
-template <>
-struct Read<std::vector<int64_t>> {
+template <class T>
+struct Read<std::vector<T>> {
   static bool accepts(const Json& j) {
-    return j.is_array() && std::all_of(j.begin(), j.end(), [](const Json& e) { return Read<int64_t>::accepts(e); });
+    return j.is_array() && std::all_of(j.begin(), j.end(), [](const Json& e) { return Read<T>::accepts(e); });
   }
-  static constexpr const char* what = "a list of integers";
+  static constexpr const char* what = std::is_same_v<T, int64_t>  ? "a list of integers"
+                                      : std::is_same_v<T, double> ? "a list of numbers"
+                                                                  : "a list of strings";
+};
+template <class T>
+struct Read<OneOrEach<T>> {
+  static bool accepts(const Json& j) { return Read<T>::accepts(j) || Read<std::vector<T>>::accepts(j); }
+  static constexpr const char* what =
+      std::is_same_v<T, int64_t> ? "an integer or a list of integers" : "a number or a list of numbers";
+};
+template <>
+struct Read<NamedIntegers> {
+  static bool accepts(const Json& j) {
+    return j.is_object() && std::all_of(j.begin(), j.end(), [](const Json& e) { return Read<int64_t>::accepts(e); });
+  }
+  static constexpr const char* what = "an object of integers";
 };
 
 template <class T>
@@ -57,6 +72,19 @@ struct is_optional<std::optional<T>> : std::true_type {};
 void read(const Fields& fields, const Json& object, const std::string& owner);
 
 template <class T>
+void store(T* to, const Json& j) {
+  *to = j.get<T>();
+}
+template <class T>
+void store(OneOrEach<T>* to, const Json& j) {
+  to->values = j.is_array() ? j.get<std::vector<T>>() : std::vector<T>{j.get<T>()};
+}
+void store(NamedIntegers* to, const Json& j) {
+  to->clear();
+  for (const auto& item : j.items()) to->emplace_back(item.key(), item.value().get<int64_t>());
+}
+
+template <class T>
 void read_value(T* to, const Json& j, const std::string& owner, const char* name) {
   if constexpr (is_optional<T>::value) {
     if (j.is_null()) return to->reset();
@@ -65,7 +93,7 @@ void read_value(T* to, const Json& j, const std::string& owner, const char* name
     *to = value;
   } else {
     check(Read<T>::accepts(j), owner, ": option ", name, " must be ", Read<T>::what, ", got ", shown(j));
-    *to = j.get<T>();
+    store(to, j);
   }
 }
 
@@ -95,6 +123,15 @@ Json written(const Fields& fields);
 
 Json written_value(const NestedField& from) { return from.has_value() ? written(from.open()) : Json(); }
 
+template <class T>
+Json written_value(const OneOrEach<T>* from) {
+  return from->values.size() == 1 ? Json(from->values[0]) : Json(from->values);
+}
+Json written_value(const NamedIntegers* from) {
+  Json object = Json::object();
+  for (const auto& [name, value] : *from) object[name] = value;
+  return object;
+}
 template <class T>
 Json written_value(const T* from) {
   if constexpr (is_optional<T>::value)

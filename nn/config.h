@@ -9,9 +9,11 @@
 #include <weft/tensor/error.h>
 
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,6 +21,24 @@ namespace weft {
 
 class Field;
 using Fields = std::vector<Field>;
+
+/// One value for all of something, or a value for each: `.shift_tokens = 1` or `.shift_tokens = {1, 1, 0, 0}`, and the
+/// same in JSON.
+template <class T>
+struct OneOrEach {
+  OneOrEach(T all) : values{all} {}
+  OneOrEach(std::initializer_list<T> each) : values(each) {}
+  /// Value i of n; throws, naming the option, where neither one nor n values were given.
+  T at(int64_t i, int64_t n, std::string_view option) const {
+    const auto given = static_cast<int64_t>(values.size());
+    check(given == 1 || given == n, "option ", option, ": expected 1 or ", n, " values, got ", given);
+    return values[given == 1 ? 0 : static_cast<size_t>(i)];
+  }
+  std::vector<T> values;
+};
+
+/// Numbers by name, in order: {{"note", 128}, {"pitch", 12}}, in JSON an object.
+using NamedIntegers = std::vector<std::pair<std::string, int64_t>>;
 
 /// A config inside a config, null (or absent) in JSON where it has no value.
 struct NestedField {
@@ -30,8 +50,10 @@ struct NestedField {
 /// One option: its name and where its value lives.
 class Field {
  public:
-  using Value = std::variant<bool*, int64_t*, double*, std::string*, std::optional<int64_t>*, std::optional<double>*,
-                             std::vector<int64_t>*, NestedField>;
+  using Value =
+      std::variant<bool*, int64_t*, double*, std::string*, std::optional<bool>*, std::optional<int64_t>*,
+                   std::optional<double>*, std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*,
+                   OneOrEach<int64_t>*, OneOrEach<double>*, NamedIntegers*, NestedField>;
 
   template <class T>
   requires std::is_constructible_v<Value, T*> Field(const char* name, T* value) : name(name), value(value) {}

@@ -208,6 +208,8 @@ AttentionArgs arguments(const char* op, const AttentionOptions& o, int64_t seque
               (slopes.dim() == 1 || slopes.size(0) == sequences),
           op, ": alibi_slopes must be floating of shape [", heads, "] or [", sequences, ", ", heads, "], got ",
           slopes.dtype(), " ", slopes.shape());
+    check(!(grad_enabled() && slopes.requires_grad()), op,
+          ": alibi_slopes gets no gradient; slopes that are learned go into a bias");
     args.alibi = expand(slopes.detach().to(dtype == float64 ? float64 : float32), {sequences, heads});
   }
   if (const Tensor& length = o.kv_length; length.defined()) {

@@ -45,8 +45,7 @@ Tensor activate(const Tensor& x, Activation activation) {
   fail("linear: unknown activation");
 }
 
-// --- operands
-// ----------------------------------------------------------------------------------------------------------
+// --- operands -------------------------------------------------------------------------------------------------------
 
 // x and the parameters of one layer in the dtype that is computed in, with their histories; and what dtype the
 // gradients have: that of what the caller gave.
@@ -97,7 +96,7 @@ Shape with_last(Shape shape, int64_t n) {
   return shape;
 }
 
-// --- the parts of a backward pass ------------------------------------------------------------------------------------
+// --- the parts of a backward pass -----------------------------------------------------------------------------------
 
 Tensor activation_grad(const Tensor& dy, const Tensor& saved, Activation activation, Tensor& db) {
   Tensor dz = empty(dy.shape(), dy.dtype(), dy.device());
@@ -154,8 +153,7 @@ Tensor composed_rows(const Tensor& x) {
 
 }  // namespace
 
-// --- linear
-// ------------------------------------------------------------------------------------------------------------
+// --- linear ---------------------------------------------------------------------------------------------------------
 
 Tensor linear(const Tensor& x0, const Tensor& weight, const Tensor& bias, Activation activation) {
   check_layer("linear", x0.shape(), weight, bias);
@@ -195,8 +193,7 @@ Tensor linear(const Tensor& x0, const Tensor& weight, const Tensor& bias, Activa
   return record("linear", y, {x0, weight, bias}, [backward, pre](const Tensor& dy) { return backward(dy, pre); });
 }
 
-// --- mlp
-// ---------------------------------------------------------------------------------------------------------------
+// --- mlp ------------------------------------------------------------------------------------------------------------
 
 Tensor mlp(const Tensor& x0, const Tensor& weight1, const Tensor& bias1, const Tensor& weight2, const Tensor& bias2,
            const MlpOptions& options) {

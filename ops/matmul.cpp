@@ -2,6 +2,7 @@
 #include <weft/ops/copy.h>
 #include <weft/ops/kernel.h>
 #include <weft/ops/matmul.h>
+#include <weft/ops/product_op.h>
 #include <weft/ops/shape.h>
 
 #include <atomic>
@@ -10,8 +11,8 @@ namespace weft {
 
 // y[i] = a[i] · b[i]. y: [batch, m, n], rows one after the other; a: [batch, m, k] and b: [batch, k, n], either of them
 // with a batch of 1 that repeats, each matrix with one stride of 1 (as_operand). y may be float32 where a and b are
-// half.
-WEFT_DECLARE_KERNEL(matmul, const Tensor& a, const Tensor& b, Tensor& y)
+// half. With accumulate, y += a · b.
+WEFT_DECLARE_KERNEL(matmul, const Tensor& a, const Tensor& b, bool accumulate, Tensor& y)
 
 namespace {
 
@@ -42,8 +43,7 @@ int64_t merged_stride(const Tensor& x, int64_t last) {
   return first;
 }
 
-// --- batches
-// -----------------------------------------------------------------------------------------------------------
+// --- batches --------------------------------------------------------------------------------------------------------
 
 // What the leading dimensions of a and b together walk through, merged where both allow.
 struct Batches {
@@ -97,7 +97,7 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& y, const Batches& 
     }
     const Tensor x = batch_view(a, inner.size, inner.a, at[0]), w = batch_view(b, inner.size, inner.b, at[1]);
     Tensor out = batch_view(y, inner.size, inner.y, at[2]);
-    WEFT_KERNEL(y.device(), matmul, x, w, out);
+    WEFT_KERNEL(y.device(), matmul, x, w, false, out);
   }
 }
 
@@ -170,6 +170,18 @@ Tensor matrix_product(const Tensor& a, const Tensor& b) {
 
 void allow_tf32(bool on) { g_tf32.store(on, std::memory_order_relaxed); }
 bool tf32_allowed() { return g_tf32.load(std::memory_order_relaxed); }
+
+Tensor detail::empty_rows(int64_t rows, int64_t cols, DType dtype, Device device) {
+  const int64_t whole = 16 / static_cast<int64_t>(size_of(dtype)), stride = (cols + whole - 1) / whole * whole;
+  const Tensor wide = empty({rows, stride}, dtype, device);
+  return stride == cols ? wide : as_strided_raw(wide, {rows, cols}, {stride, 1}, 0);
+}
+
+void detail::multiply_into(const Tensor& a, const Tensor& b, Tensor& y, bool accumulate) {
+  const auto batch = [](const Tensor& x) { return batch_view(x, 1, 0, 0); };
+  Tensor out = batch(y);
+  WEFT_KERNEL(y.device(), matmul, batch(as_operand(a.detach())), batch(as_operand(b.detach())), accumulate, out);
+}
 
 Tensor matmul(const Tensor& a0, const Tensor& b0) {
   check(a0.dim() >= 1 && b0.dim() >= 1, "matmul: expected at least one dimension: ", a0.shape(), " × ", b0.shape());

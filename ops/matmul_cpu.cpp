@@ -34,16 +34,17 @@ Operand<T> operand(const Tensor& x) {
 }
 
 template <class T>
-void product(const Tensor& a, const Tensor& b, Tensor& y) {
+void product(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
   const int64_t batch = y.shape()[0], m = y.shape()[1], n = y.shape()[2], k = a.shape()[2];
   const Operand<T> x = operand<T>(a), w = operand<T>(b);
   const bool direct = y.dtype() == dtype_of<T>();
   Tensor c = direct ? y : empty_like(y, dtype_of<T>());
+  if (accumulate && !direct) map<T, T>([](T v) { return v; }, y, c);
   T* out = c.data<T>();
   const int64_t c_batch = c.strides()[0], c_row = c.strides()[1];
   auto one = [&](auto&& f, int64_t i) {
     f(x.transposed, w.transposed, m, n, k, T(1), x.data + i * x.batch_stride, x.ld, w.data + i * w.batch_stride, w.ld,
-      T(0), out + i * c_batch, std::max(c_row, n));
+      accumulate ? T(1) : T(0), out + i * c_batch, std::max(c_row, n));
   };
   if (batch == 1) {
     one(gemm<T>, 0);
@@ -89,12 +90,12 @@ void integer_product(const Tensor& a, const Tensor& b, Tensor& y) {
 
 }  // namespace
 
-void matmul(const Tensor& a, const Tensor& b, Tensor& y) {
+void matmul(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
   if (y.numel() == 0) return;
   if (y.dtype() == float64)
-    product<double>(a, b, y);
+    product<double>(a, b, accumulate, y);
   else if (y.is_floating())
-    product<float>(a, b, y);
+    product<float>(a, b, accumulate, y);
   else
     integer_product(a, b, y);
 }

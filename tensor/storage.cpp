@@ -160,6 +160,7 @@ std::shared_ptr<Storage> Storage::pinned(size_t bytes) {
   storage->pinned_ = true;
   return storage;
 #else
+  static_cast<void>(bytes);
   no_cuda();
 #endif
 }

@@ -85,7 +85,7 @@ Tensor GPT2::hidden(const Tensor& ids) const {
 Tensor GPT2::forward(const Tensor& ids) const { return linear(hidden(ids), wte.weight); }
 
 Tensor GPT2::loss(const Tensor& ids, const Tensor& targets) const {
-  return cross_entropy(flatten(forward(ids), 0, 1), flatten(targets));
+  return linear_cross_entropy(flatten(hidden(ids), 0, 1), wte.weight, flatten(targets));
 }
 
 std::vector<int64_t> GPT2::generate(std::vector<int64_t> ids, int64_t count, double temperature, int64_t top_k) const {

@@ -46,7 +46,10 @@ struct Attention : Module {
 struct MLP : Module {
   Conv1D c_fc, c_proj;
   explicit MLP(const GPT2Config& config);
-  Tensor forward(const Tensor& x) const override { return c_proj(c_fc(x, Activation::gelu_tanh)); }
+  Tensor forward(const Tensor& x) const override {
+    return weft::mlp(x, transpose(c_fc.weight, 0, 1), c_fc.bias, transpose(c_proj.weight, 0, 1), c_proj.bias,
+                     {.activation = Activation::gelu_tanh});
+  }
   std::string name() const override { return "MLP"; }
 };
 

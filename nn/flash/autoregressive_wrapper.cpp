@@ -1,4 +1,5 @@
 #include <weft/autograd/autograd.h>
+#include <weft/nn/eval_mode.h>
 #include <weft/nn/flash/autoregressive_wrapper.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -15,19 +16,6 @@
 
 namespace weft::flash {
 namespace {
-
-// Evaluation mode for a scope.
-class Evaluating {
- public:
-  explicit Evaluating(Module& m) : module_(m), before_(m.is_training()) { m.eval(); }
-  ~Evaluating() { module_.train(before_); }
-  Evaluating(const Evaluating&) = delete;
-  Evaluating& operator=(const Evaluating&) = delete;
-
- private:
-  Module& module_;
-  bool before_;
-};
 
 // One token a row of logits [b, c]: [b, 1].
 Tensor sample(const Tensor& logits, const GenerateOptions& options, Generator& generator) {
@@ -80,7 +68,7 @@ Tensor AutoregressiveWrapper::generate(const Tensor& start_tokens, int64_t seq_l
   }
 
   NoGrad guard;
-  Evaluating mode(*this);
+  EvalMode mode(*this);
   Generator& generator = options.generator ? *options.generator : default_generator();
   const Device device = start_tokens.device();
   const Tensor starts = tensor(at).to(device);  // [b]

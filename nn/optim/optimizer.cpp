@@ -34,7 +34,7 @@ Optimizer::Optimizer(const char* name, std::vector<ParamGroup> groups, double lr
   check(!seen.empty(), name, ": got no parameters");
 }
 
-void Optimizer::step() {
+void Optimizer::run(const ClipByNorm& clip) {
   NoGrad guard;
   bool first = true;
   for (size_t g = 0; g < groups_.size(); ++g) {
@@ -50,7 +50,7 @@ void Optimizer::step() {
       }
       by_step[++s.steps].push_back(&s);
     }
-    for (const auto& [step, states] : by_step) update_together(g, states, std::exchange(first, false));
+    for (const auto& [step, states] : by_step) update_together(g, states, clip, std::exchange(first, false));
   }
   ++steps_;
 }
@@ -62,7 +62,7 @@ void Optimizer::refuse_recording() const {
 #endif
 }
 
-void Optimizer::update_together(size_t g, const std::vector<State*>& states, bool counts) {
+void Optimizer::update_together(size_t g, const std::vector<State*>& states, const ClipByNorm& clip, bool counts) {
   Tensors params, grads;
   std::vector<Tensors> state(kinds_.size());
   for (State* s : states) {
@@ -70,8 +70,8 @@ void Optimizer::update_together(size_t g, const std::vector<State*>& states, boo
     grads.push_back(s->param.grad());
     for (size_t k = 0; k < kinds_.size(); ++k) state[k].push_back(s->tensors[k]);
   }
-  auto now = [this, g, states] {
-    return Step{settings_[g].lr * lr_scale_, settings_[g].weight_decay, states[0]->steps};
+  auto now = [this, g, states, clip] {
+    return Step{settings_[g].lr * lr_scale_, settings_[g].weight_decay, states[0]->steps, clip};
   };
   update(params, grads, state, now(), [this, now, states, counts] {  // a replay does to the host what step() did
     for (State* s : states) {
@@ -166,7 +166,8 @@ void SGD::update(const Tensors& params, const Tensors& grads, const std::vector<
                    .dampening = o.dampening,
                    .weight_decay = s.weight_decay,
                    .nesterov = o.nesterov,
-                   .first = s.number == 1};
+                   .first = s.number == 1,
+                   .clip = s.clip};
   };
   SgdArgs now = args(step);
   now.next = [args, next] { return args(next()); };
@@ -191,7 +192,8 @@ void Adam::update(const Tensors& params, const Tensors& grads, const std::vector
                     .eps = o.eps,
                     .weight_decay = s.weight_decay,
                     .decoupled = decoupled,
-                    .step = s.number};
+                    .step = s.number,
+                    .clip = s.clip};
   };
   AdamArgs now = args(step);
   now.next = [args, next] { return args(next()); };
@@ -210,6 +212,18 @@ Tensors gradients(const Tensors& params) {
   return grads;
 }
 }  // namespace
+
+Tensor Optimizer::step_clipped(double max_norm) {
+  check(max_norm >= 0, name_, ": step_clipped: max_norm must not be negative, got ", max_norm);
+  NoGrad guard;
+  Tensors params;
+  for (const auto& group : groups_) {
+    for (const State& s : group) params.push_back(s.param);
+  }
+  const Tensor norm = sqrt(sum_squares(gradients(params)));
+  run({norm, max_norm});
+  return norm;
+}
 
 Tensor clip_grad_norm_(const Tensors& params, double max_norm) {
   check(max_norm >= 0, "clip_grad_norm_: max_norm must not be negative, got ", max_norm);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <weft/nn/module.h>
+#include <weft/ops/optim.h>
 
 #include <optional>
 
@@ -23,7 +24,10 @@ class Optimizer {
 
   /// Moves every parameter that has a gradient; gradients stay. Inside a captured step (cuda/graph.h) each replay
   /// counts as a step, with the lr_scale of its time.
-  void step();
+  void step() { run({}); }
+  /// step() with the gradients taken as clip_grad_norm_ would leave them, without writing to them; returns their joint
+  /// norm.
+  Tensor step_clipped(double max_norm);
   /// Drops all gradients.
   void zero_grad();
 
@@ -51,6 +55,7 @@ class Optimizer {
   struct Step {
     double lr, weight_decay;
     int64_t number;  ///< from 1
+    ClipByNorm clip = {};
   };
   /// Updates parameters (those of a group that have gradients); state[k][i] belongs to params[i]. next: asked before
   /// each replay of a captured call.
@@ -65,7 +70,8 @@ class Optimizer {
   };
   void refuse_recording() const;
   /// Updates states of group g that have taken part in equally many steps. counts: this is the first of a step's calls.
-  void update_together(size_t g, const std::vector<State*>& states, bool counts);
+  void update_together(size_t g, const std::vector<State*>& states, const ClipByNorm& clip, bool counts);
+  void run(const ClipByNorm& clip);
 
   const char* name_;
   std::vector<std::vector<State>> groups_;

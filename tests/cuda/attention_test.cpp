@@ -6,7 +6,10 @@
 #ifdef WEFT_CUDA
 #include <weft/cuda/runtime.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <string>
 
@@ -80,7 +83,8 @@ Inputs inputs(const Case& c, DType dtype) {
   if (c.mask != Extent::none) o.mask = ge(rand(shape_of(c.mask, c), {}, g), 0.3);
   if (c.bias != Extent::none) in.x.push_back(draw(shape_of(c.bias, c)));
   o.causal = c.causal, o.dropout = c.dropout, o.fn = c.fn;
-  if (c.left >= 0) o.window_left = c.left;
+  o.window_left =
+      c.left >= 0 ? c.left : 1 << 20;  // a window that hides nothing: not the plain cases of Hopper's kernels
   if (c.right >= 0) o.window_right = c.right;
   if (c.scale != 0) o.scale = c.scale;
   const int64_t sequences = c.packed ? 3 : c.b;
@@ -149,10 +153,11 @@ bool has_gpu() {
 
 void compare(const Case& c, DType dtype, bool backward) {
   const double bound = dtype == float32 ? 2e-5 : dtype == float64 ? 1e-9 : dtype == float16 ? 2e-3 : 1e-2;
+  const std::string what = std::string(name(dtype)) + " " + text(c);
+  if (std::getenv("WEFT_TEST_PROGRESS")) std::fprintf(stderr, "%s\n", what.c_str());
   const Inputs in = inputs(c, dtype);
   const Tensors want = results(c, in, Device::cpu(), float64, backward),
                 got = results(c, in, Device::cuda(), dtype, backward);
-  const std::string what = std::string(name(dtype)) + " " + text(c);
   for (size_t i = 0; i < want.size(); ++i) {
     const double e = error(got[i], want[i]);
     CHECK_MESSAGE(e <= bound, what << ": result " << i << " error " << e << " " << wrong(got[i], want[i], bound));
@@ -219,22 +224,27 @@ Case any_case(std::mt19937& r) {
   return c;
 }
 
-void compare_many(bool backward) {
-  for (const Case& c : each_option()) compare(c, bfloat16, backward);
+void compare_many() {
+  for (const Case& c : each_option()) compare(c, bfloat16, true);
   for (const Case& c : {Case{}, Case{.d = 128, .dv = 128, .causal = true}, Case{.mask = Extent::keys, .dropout = 0.2}})
-    compare(c, float16, backward);
+    compare(c, float16, true);
   std::mt19937 r(5);
-  for (int i = 0; i < 60; ++i) compare(any_case(r), i % 8 == 0 ? float16 : bfloat16, backward);
+  for (int i = 0; i < 40; ++i) compare(any_case(r), i % 8 == 0 ? float16 : bfloat16, true);
 }
 
 }  // namespace
 
-TEST_CASE("attention on the GPU: forward") {
-  if (has_gpu()) compare_many(false);
+TEST_CASE("attention on the GPU: without gradients") {  // inference has a path of its own for few queries
+  if (!has_gpu()) return;
+  for (const Case& c :
+       {Case{.b = 2, .h = 8, .hk = 2, .n = 1, .m = 2000, .d = 128, .dv = 128, .causal = true, .length = true},
+        Case{.h = 4, .hk = 1, .n = 5, .m = 3000, .causal = true},
+        Case{.b = 4, .h = 4, .hk = 4, .n = 1, .m = 1500, .d = 80, .dv = 80, .mask = Extent::keys}})
+    compare(c, bfloat16, false);
 }
 
 TEST_CASE("attention on the GPU: gradients") {
-  if (has_gpu()) compare_many(true);
+  if (has_gpu()) compare_many();
 }
 
 TEST_CASE("attention on the GPU: float32 and float64") {

@@ -34,6 +34,12 @@ Tensor input(const Shape& shape, DType dtype, uint64_t seed) {
   return test::values(shape, seed, is_floating(dtype) ? -2 : 0, is_floating(dtype) ? 2 : 11).to(dtype);
 }
 
+// What a negative number becomes in an unsigned one is nobody's promise.
+Tensor castable(const Shape& shape, DType from, DType to) {
+  const Tensor x = input(shape, from, 1);
+  return to == uint8 && is_floating(from) ? abs(x) : x;
+}
+
 // The largest difference, relative where the value is large; -1 where it is fine, NaNs being in the same places.
 struct Worst {
   double difference = -1, got = 0, wanted = 0;
@@ -286,7 +292,7 @@ TEST_CASE("cuda copy: every order of four dimensions, forwards and backwards") {
 TEST_CASE("cuda reduce: dimensions, dtypes and sizes") {
   if (no_gpu()) return;
   for (const DType d : kAll) {
-    const double t = d == float64 ? 1e-12 : is_floating(d) ? 2 * tolerance(d) : 0;
+    const double t = d == float64 ? 1e-12 : d == float32 ? 2e-5 : is_floating(d) ? 2 * tolerance(d) : 0;
     for (const Shape& shape : {Shape{3, 37, 40}, Shape{5, 1, 513}, Shape{1000, 3, 2}, Shape{2, 700, 24}}) {
       const Tensor x = input(shape, d, 1);
       for (const Shape& dims : {Shape{0}, Shape{1}, Shape{2}, Shape{0, 1}, Shape{0, 2}, Shape{1, 2}, Shape{0, 1, 2}}) {
@@ -343,6 +349,114 @@ TEST_CASE("cuda reduce: the same bits each time, NaN wins") {
   CHECK(std::isnan(amax(y).item()));
   CHECK(std::isnan(amin(y, 0).to_vector()[1000]));
   CHECK(std::isnan(amax(y, 1).to_vector()[17]));
+}
+
+TEST_CASE("cuda scan: along every dimension, both ways") {
+  if (no_gpu()) return;
+  for (const DType d : {float64, float32, bfloat16, int64, uint8}) {
+    const double t = d == float64 ? 1e-11 : d == float32 ? 2e-5 : is_floating(d) ? 4 * tolerance(d) : 0;
+    for (const Shape& shape :
+         {Shape{3, 37, 40}, Shape{5, 1, 513}, Shape{2, 700, 7}, Shape{1, 1, 20000}, Shape{9000, 1, 5}}) {
+      const Tensor x = is_floating(d) ? mul(input(shape, d, 1), 0.1).to(d) : input(shape, d, 1);
+      for (const int64_t dim : {0, 1, 2}) {
+        for (const bool exclusive : {false, true}) {
+          for (const bool reverse : {false, true}) {
+            agree(
+                concat("cumsum ", shape, " along ", dim, " ", name(d), exclusive ? " exclusive" : "",
+                       reverse ? " reverse" : ""),
+                {x}, [=](const Tensors& v) { return cumsum(v[0], dim, {.exclusive = exclusive, .reverse = reverse}); },
+                t);
+          }
+        }
+        agree(
+            concat("cumsum permuted ", shape, " along ", dim, " ", name(d)), {x},
+            [=](const Tensors& v) {
+              return cumsum(v[0].permute({1, 2, 0}), dim);
+            },
+            t);
+        agree(concat("cummax ", shape, " along ", dim, " ", name(d)), {x},
+              [=](const Tensors& v) { return cummax(v[0], dim).indices; });
+        agree(concat("cummin ", shape, " along ", dim, " ", name(d)), {x},
+              [=](const Tensors& v) { return cummin(v[0], dim).values; });
+        if (is_floating(d)) {
+          agree(
+              concat("logcumsumexp ", shape, " along ", dim, " ", name(d)), {x},
+              [=](const Tensors& v) { return logcumsumexp(v[0], dim); }, t);
+          agree(
+              concat("linear_scan ", shape, " along ", dim, " ", name(d)), {x, x},
+              [=](const Tensors& v) { return linear_scan(v[0], v[1], dim, true); }, t);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda sort: the CPU's order, equal elements and NaN included") {
+  if (no_gpu()) return;
+  for (const DType d : kAll) {
+    for (const Shape& shape : {Shape{1}, Shape{3, 8}, Shape{5, 31}, Shape{9, 256}, Shape{4, 257}, Shape{3, 1024},
+                               Shape{3, 1025}, Shape{2, 4096}, Shape{3, 4097}, Shape{1, 30000}, Shape{2, 3, 5}}) {
+      Tensor x = input(shape, d, 1);  // halves and integers have many equal ones
+      if (is_floating(d) && shape.size() == 2) {
+        slice(x, 1, 3, 4).fill_(NAN);
+        slice(x, 1, 5, 6).fill_(-0.0);
+        slice(x, 1, 6, 7).fill_(0.0);
+      }
+      for (const bool down : {false, true}) {
+        agree(concat("argsort ", shape, " ", name(d), " ", down), {x},
+              [=](const Tensors& v) { return argsort(v[0], -1, down); });
+        agree(concat("argsort 0 ", shape, " ", name(d), " ", down), {x},
+              [=](const Tensors& v) { return argsort(v[0], 0, down); });
+        for (const int64_t k : {1, 5, 32, 33, 1000}) {
+          if (k <= shape.back())
+            agree(concat("topk ", k, " of ", shape, " ", name(d), " ", down), {x},
+                  [=](const Tensors& v) { return topk(v[0], k, -1, down).indices; });
+        }
+        for (int64_t dim = 0; dim < shape.size(); ++dim)
+          agree(concat("argmax ", shape, " ", dim, " ", name(d), " ", down), {x},
+                [=](const Tensors& v) { return down ? argmax(v[0], dim) : argmin(v[0], dim); });
+        agree(concat("argmax ", shape, " ", name(d), " ", down), {x},
+              [=](const Tensors& v) { return down ? argmax(v[0]) : argmin(v[0]); });
+      }
+    }
+    agree(label("argmax of rows", d), {input({3, 20000}, d, 2)}, [](const Tensors& v) { return argmax(v[0], 1); });
+    agree(label("argmax of columns", d), {input({20000, 6}, d, 3)}, [](const Tensors& v) { return argmax(v[0], 0); });
+  }
+}
+
+TEST_CASE("cuda glu: halves of one tensor, and what a product's factors get") {
+  if (no_gpu()) return;
+  using Unit = Tensor (*)(const Tensor&, int64_t);
+  const std::pair<const char*, Unit> all[] = {{"glu", glu}, {"geglu", geglu}, {"swiglu", swiglu}, {"reglu", reglu}};
+  for (const DType d : kFloats) {
+    for (const auto& [what, f] : all) {
+      for (const int64_t dim : {0, 1}) {
+        const Tensor x = input({34, 96}, d, 1), dy = input(dim ? Shape{34, 48} : Shape{17, 96}, d, 2);
+        agree(
+            label(what, d, dim), {x}, [=, f = f](const Tensors& v) { return f(v[0], dim); }, 2 * tolerance(d));
+        agree(
+            label(what, d, dim), {x, dy},
+            [=, f = f](const Tensors& v) {
+              const Tensor in = v[0].clone().requires_grad_();
+              return grad({f(in, dim)}, {in}, {v[1]})[0];
+            },
+            4 * tolerance(d));
+      }
+    }
+    for (const Shape& other : {Shape{33, 64, 24}, Shape{24}, Shape{64, 1}, Shape{33, 1, 1}, Shape{1, 24}, Shape{}}) {
+      for (const int which : {0, 1}) {
+        agree(
+            concat("gradient ", which, " of a product with ", other, " ", name(d)),
+            {input({33, 64, 24}, d, 3), mul(input(other, d, 4), 0.1).to(d), input({33, 64, 24}, d, 5)},
+            [=](const Tensors& v) {
+              const Tensor a = v[0].clone().requires_grad_(), b = v[1].clone().requires_grad_();
+              return div(grad({mul(a, b)}, {a, b}, {v[2]})[static_cast<size_t>(which)].to(float64),
+                         which && b.numel() < a.numel() ? 100 : 1);
+            },
+            d == float32 ? 2e-5 : 4 * tolerance(d));
+      }
+    }
+  }
 }
 
 TEST_CASE("cuda elementwise: more than 2^31 elements") {

@@ -5,6 +5,8 @@
 #include <weft/ops/matmul.h>
 #include <weft/ops/optim.h>
 
+#include <filesystem>
+
 using namespace weft;
 using namespace weft::test;
 
@@ -138,6 +140,19 @@ TEST_CASE("cuda: copies from and to page-locked memory need no waiting") {
   page.fill_(7);
   CHECK(copy.sum().item() == 1 << 20);
   CHECK(message_of([&] { pin_memory(there); }) == "pin_memory: expected a tensor on the CPU, got one on cuda:0");
+}
+
+TEST_CASE("cuda: tensors are saved from the GPU and read to the CPU, or back") {
+  NEEDS_GPU();
+  const auto path = (std::filesystem::temp_directory_path() / "weft-cuda.safetensors").string();
+  const Tensor x = randn({5, 7}), y = arange(9);
+  save_safetensors(path, {{"x", x.t()}, {"y", y}});
+  const NamedTensors host = load_safetensors(path), back = load_safetensors(path, Device::cuda());
+  std::filesystem::remove(path);
+  CHECK(host[0].second.device() == Device::cpu());
+  CHECK(back[0].second.device() == Device::cuda());
+  CHECK(different_bits(host[0].second, x.t()) == 0);
+  CHECK(different_bits(back[1].second, y) == 0);
 }
 
 TEST_CASE("cuda: there are as many devices as there are") {

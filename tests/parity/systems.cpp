@@ -8,6 +8,7 @@ const Table& table() {
     Table t;
     add_flash(t);
     add_gpt2(t);
+    add_xt(t);
     return t;
   }();
   return all;
@@ -25,6 +26,13 @@ const Factory& find_system(const std::string& name) {
   const auto it = table().find(short_name(name));
   check(it != table().end(), "no class called ", name, " here");
   return it->second;
+}
+
+Json extract(Json& config, const char* key) {
+  if (!config.contains(key)) return nullptr;
+  Json value = config[key];
+  config.erase(key);
+  return value;
 }
 
 std::string class_name(const Json& value) {
@@ -83,13 +91,47 @@ const Json* Arguments::take(const char* name) {
   return it == named_.end() || it->second.is_null() ? nullptr : &it->second;
 }
 
+Tensor Arguments::input(const Json& value, const char* name) const {
+  if (value.is_null()) return {};
+  check(value.is_string(), "call: argument ", name, " must name an input");
+  const auto it = inputs_.find(value.get<std::string>());
+  check(it != inputs_.end(), "call: no input in.", value.get<std::string>(), " for argument ", name);
+  return it->second;
+}
+
 Tensor Arguments::tensor_or_none(const char* name) {
   const Json* value = take(name);
+  return value ? input(*value, name) : Tensor();
+}
+
+Tensors Arguments::tensors(const char* name) {
+  Tensors all;
+  const Json* value = take(name);
+  if (!value) return all;
+  check(value->is_array(), "call: argument ", name, " must be a list of inputs");
+  for (const Json& v : *value) all.push_back(input(v, name));
+  return all;
+}
+
+std::vector<std::pair<std::string, Tensor>> Arguments::named_tensors(const char* name) {
+  std::vector<std::pair<std::string, Tensor>> all;
+  const Json* value = take(name);
+  if (!value) return all;
+  check(value->is_object(), "call: argument ", name, " must be an object of inputs");
+  for (const auto& [key, v] : value->items()) all.emplace_back(key, input(v, name));
+  return all;
+}
+
+std::vector<int64_t> Arguments::integers(const char* name) {
+  const Json* value = take(name);
   if (!value) return {};
-  check(value->is_string(), "call: argument ", name, " must name an input");
-  const auto it = inputs_.find(value->get<std::string>());
-  check(it != inputs_.end(), "call: no input in.", value->get<std::string>(), " for argument ", name);
-  return it->second;
+  check(value->is_array(), "call: argument ", name, " must be a list of integers");
+  return value->get<std::vector<int64_t>>();
+}
+
+bool Arguments::is_number(const char* name) {
+  const auto it = named_.find(name);
+  return it != named_.end() && it->second.is_number();
 }
 
 Tensor Arguments::tensor(const char* name) {

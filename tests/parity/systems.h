@@ -27,6 +27,13 @@ class Arguments {
   void bind(std::initializer_list<const char*> names);
   Tensor tensor(const char* name);
   Tensor tensor_or_none(const char* name);
+  /// A list of inputs, empty where it is not given; null in it is an undefined tensor.
+  Tensors tensors(const char* name);
+  /// An object of inputs by name.
+  std::vector<std::pair<std::string, Tensor>> named_tensors(const char* name);
+  std::vector<int64_t> integers(const char* name);
+  /// Whether an argument is given, and is a number.
+  bool is_number(const char* name);
   double number(const char* name, double otherwise);
   int64_t integer(const char* name, int64_t otherwise);
   bool flag(const char* name, bool otherwise);
@@ -35,6 +42,7 @@ class Arguments {
 
  private:
   const Json* take(const char* name);
+  Tensor input(const Json& value, const char* name) const;
   std::string method_;
   std::vector<Json> positional_;
   std::map<std::string, Json> named_;
@@ -67,6 +75,10 @@ std::string class_name(const Json& value);
 using Table = std::map<std::string, Factory>;
 void add_flash(Table& table);
 void add_gpt2(Table& table);
+void add_xt(Table& table);
+
+/// Takes `key` out of a config, null where there is none.
+Json extract(Json& config, const char* key);
 
 std::shared_ptr<Module> build_nested_module(const std::string& package, const Json& spec);
 

@@ -19,14 +19,6 @@ Config read_config(const Json& json, const char* owner) {
   return config_from_json<Config>(json.dump(), owner);
 }
 
-// Takes `key` out of a config, null where there is none.
-Json extract(Json& config, const char* key) {
-  if (!config.contains(key)) return nullptr;
-  Json value = config[key];
-  config.erase(key);
-  return value;
-}
-
 Json with_class_names(Json config) {
   if (config.contains("norm_klass")) config["norm_klass"] = class_name(config["norm_klass"]);
   return config;

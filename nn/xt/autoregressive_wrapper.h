@@ -1,0 +1,66 @@
+// AutoregressiveWrapper: next-token loss and sampling.
+#pragma once
+
+#include <weft/nn/xt/sampling.h>
+#include <weft/nn/xt/transformer_wrapper.h>
+
+namespace weft::xt {
+
+struct GenerateOptions {
+  std::optional<int64_t> eos_token = {};  ///< ends a row; generation stops when every row has ended
+  double temperature = 1;                 ///< logits are divided by it; 0 takes the likeliest token
+  Tensor prompt_lens = {};                ///< int64 [b]: row i's prompt is its first prompt_lens[i] tokens
+  FilterLogitsFn filter_logits_fn = [](const Tensor& logits) { return top_k(logits); };
+  bool restrict_to_max_seq_len = true;  ///< tokens further back than max_seq_len are forgotten
+  bool cache_kv = true;                 ///< keep keys and values between steps; changes nothing but the speed
+  Call call = {};                       ///< context, mask of the prompts, ...
+  Generator* generator = nullptr;       ///< default_generator() if null
+  std::function<void(const Tensor& tokens)> on_token = nullptr;  ///< called with each step's tokens [b]
+};
+
+struct AutoregressiveWrapperConfig {
+  std::shared_ptr<TransformerWrapper> net;
+  int64_t ignore_index = -100;  ///< targets that do not count
+  int64_t pad_value = 0;        ///< what generate writes after eos_token, and the net reads where x is ignore_index
+  double mask_prob = 0;         ///< share of tokens that none sees in a loss (forgetful causal masks, arXiv:2210.13432)
+  bool add_attn_z_loss = false;  ///< adds TransformerOutput::attn_z_loss
+};
+Fields fields(AutoregressiveWrapperConfig& c);  ///< all but net
+
+/// As in x-transformers 2.0.4, except: a padding mask and mask_prob both count; a cache works with masks, ragged
+/// prompts, memory tokens and shifted tokens, and beyond max_seq_len the text that is left is read anew (there, old
+/// keys that have seen more stay, or an error is raised); tokens of the prompt do not end a row.
+class AutoregressiveWrapper : public Module {
+ public:
+  using Config = AutoregressiveWrapperConfig;
+  struct Loss {
+    Tensor loss;  ///< a scalar
+    TransformerOutput outputs;
+  };
+  explicit AutoregressiveWrapper(const AutoregressiveWrapperConfig& config);
+  explicit AutoregressiveWrapper(std::shared_ptr<TransformerWrapper> net)
+      : AutoregressiveWrapper(AutoregressiveWrapperConfig{.net = std::move(net)}) {}
+
+  /// Mean cross entropy of each token given those before it. x: int64 [b, n + 1]; masks: [b, n] or [b, n + 1].
+  Tensor forward(const Tensor& x) const override { return loss(x).loss; }
+  Tensor operator()(const Tensor& x, const Call& call) const { return loss(x, call).loss; }
+  using Module::operator();
+  /// The same, with what the net gave.
+  Loss loss(const Tensor& x, const Call& call = {}) const;
+
+  /// Up to seq_len tokens after prompts [b, t] (or [t]), t > 0, in evaluation mode and without a graph: int64 [b, m],
+  /// m <= seq_len (or [m]).
+  Tensor generate(const Tensor& prompts, int64_t seq_len, const GenerateOptions& options = {});
+
+  std::string name() const override { return "AutoregressiveWrapper"; }
+  TransformerWrapper& net() const { return *config_.net; }
+  const AutoregressiveWrapperConfig& config() const { return config_; }
+
+ private:
+  AutoregressiveWrapperConfig config_;
+};
+
+/// Moves each row's first lens[i] tokens to the right end and fills the left with pad_value. tokens: int64 [b, t]
+Tensor align_right(const Tensor& tokens, const Tensor& lens, int64_t pad_value);
+
+}  // namespace weft::xt

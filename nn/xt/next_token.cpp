@@ -1,0 +1,64 @@
+#include <weft/nn/xt/next_token.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/index.h>
+#include <weft/ops/shape.h>
+
+namespace weft::xt {
+namespace {
+
+// Masks of the first text, true at the tokens that have come since.
+Tensor grown(const Tensor& mask, int64_t n) {
+  return mask.defined() && mask.size(1) < n ? pad(mask, {0, n - mask.size(1)}, 1) : mask;
+}
+
+}  // namespace
+
+NextToken::NextToken(const TransformerWrapper& net, NextTokenOptions options)
+    : net_(net), options_(std::move(options)) {
+  check(options_.call.cache == nullptr, "NextToken: has a cache of its own");
+  if (options_.cache_kv && net.can_cache_kv()) cache_.emplace(options_.capacity);
+}
+
+Tensor NextToken::operator()(const Tensor& text) {
+  const bool slides = options_.restrict_to_max_seq_len && net_.max_seq_len() > 0 && text.size(1) > net_.max_seq_len();
+  if (slides) cache_.reset();
+  const Tensor logits = cache_ ? with_cache(text) : read(text);  // [b, n, c]
+  return select(logits, 1, -1);
+}
+
+Tensor NextToken::with_cache(const Tensor& text) {
+  const int64_t seen = cache_->tokens;
+  Call call = options_.call;
+  call.cache = &*cache_;
+  if (seen > 0) {  // of the first text alone
+    call.mask = call.self_attn_kv_mask = call.padding_mask = call.prepend_embeds = call.prepend_mask =
+        call.seq_start_pos = {};
+    call.mems.clear(), call.mem_masks.clear();
+  }
+  return net_(slice(text, 1, seen), call);
+}
+
+Tensor NextToken::read(const Tensor& text) const {
+  const int64_t n = text.size(1);
+  const int64_t limit = options_.restrict_to_max_seq_len && net_.max_seq_len() > 0 ? net_.max_seq_len() : n;
+  const int64_t from = std::max<int64_t>(0, n - limit);
+  Call call = options_.call;
+  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+    if (mask->defined()) *mask = slice(grown(*mask, n), 1, from);
+  if (call.seq_start_pos.defined()) call.seq_start_pos = clamp_min(call.seq_start_pos - from, 0);
+  return net_(slice(text, 1, from), call);
+}
+
+void NextToken::reorder(const Tensor& order) {
+  if (cache_) cache_->reorder(order);
+  Call& c = options_.call;
+  for (Tensor* t : {&c.mask, &c.self_attn_kv_mask, &c.padding_mask, &c.seq_start_pos, &c.context, &c.context_mask,
+                    &c.prepend_embeds, &c.prepend_mask, &c.condition, &c.in_attn_cond})
+    if (t->defined()) *t = index_select(*t, 0, order);
+  for (Tensors* list : {&c.mems, &c.mem_masks})
+    for (Tensor& t : *list)
+      if (t.defined()) t = index_select(t, 0, order);
+}
+
+}  // namespace weft::xt

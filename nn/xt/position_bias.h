@@ -1,0 +1,87 @@
+// Biases on attention scores that depend on positions alone.
+#pragma once
+
+#include <weft/nn/container.h>
+#include <weft/nn/embedding.h>
+#include <weft/nn/xt/options.h>
+
+namespace weft::xt {
+
+/// What is added to the scores of i queries (the last of j places) and j keys.
+class PositionBias : public Module {
+ public:
+  /// [h, i, j], a view of i + j - 1 numbers a head: the matrix never exists.
+  Tensor operator()(int64_t i, int64_t j) const;
+  using Module::operator();
+
+ protected:
+  /// Values by distance: [h, i + j - 1], from key - query = -(j - 1) to i - 1.
+  virtual Tensor by_distance(int64_t i, int64_t j) const = 0;
+};
+
+struct RelativePositionBiasConfig {
+  double scale = 1;
+  bool causal = false;
+  int64_t num_buckets = 32;
+  int64_t max_distance = 128;
+  int64_t heads = 8;
+};
+
+/// T5's: scale · weight[bucket(distance)], learned. arXiv:1910.10683
+class RelativePositionBias : public PositionBias {
+ public:
+  explicit RelativePositionBias(const RelativePositionBiasConfig& config);
+  std::string name() const override { return "RelativePositionBias"; }
+
+ protected:
+  Tensor by_distance(int64_t i, int64_t j) const override;
+
+ private:
+  RelativePositionBiasConfig config_;
+  Embedding relative_attention_bias_;
+};
+
+struct DynamicPositionBiasConfig {
+  int64_t dim = 0;
+  int64_t heads = 0;
+  int64_t depth = 0;
+  bool log_distance = false;
+  bool norm = false;
+};
+
+/// A small network from a distance (query - key) to a number a head. arXiv:2108.00154; with log_distance it sees
+/// sign(d) log(|d| + 1), arXiv:2111.09883. Works for any number of queries and keys, where the original needs as many
+/// of each.
+class DynamicPositionBias : public PositionBias {
+ public:
+  explicit DynamicPositionBias(const DynamicPositionBiasConfig& config);
+  std::string name() const override { return "DynamicPositionBias"; }
+
+ protected:
+  Tensor by_distance(int64_t i, int64_t j) const override;
+
+ private:
+  DynamicPositionBiasConfig config_;
+  ModuleList mlp_;
+};
+
+/// -slope |distance| on the first heads, 0 on the others. Slopes fall geometrically from head to head unless given.
+/// arXiv:2108.12409
+class AlibiPositionalBias : public PositionBias {
+ public:
+  explicit AlibiPositionalBias(int64_t heads, std::optional<int64_t> total_heads = {},
+                               const std::vector<double>& slopes = {});
+  /// For tokens at positions of their own: [n], [b, n] or [b, h, n] → [b or 1, h, n, n].
+  Tensor at(const Tensor& positions) const;
+  std::string name() const override { return "AlibiPositionalBias"; }
+
+  Tensor slopes;  // [heads, 1, 1]
+
+ protected:
+  Tensor by_distance(int64_t i, int64_t j) const override;
+
+ private:
+  int64_t total_heads_;
+};
+
+}  // namespace weft::xt

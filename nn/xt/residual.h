@@ -1,0 +1,45 @@
+// How a sublayer's output joins the residual stream.
+#pragma once
+
+#include <weft/nn/module.h>
+
+namespace weft::xt {
+
+/// What prepare() hands on to combine().
+struct Stream {
+  Tensor input;     ///< of the sublayer: [b, n, d], or [views, b, n, d]
+  Tensor residual;  ///< what the output joins
+  Tensor beta;      ///< weights of the output in each stream (hyper-connections)
+};
+
+class ResidualFn : public Module {
+ public:
+  virtual Stream prepare(const Tensor& x) const { return {x, x, {}}; }
+  virtual Tensor combine(const Tensor& out, const Stream& stream) const = 0;
+};
+
+/// out + residual · residual_scale · constant.
+class Residual : public ResidualFn {
+ public:
+  Residual(int64_t dim, bool scale_residual = false, double scale_residual_constant = 1);
+  Tensor combine(const Tensor& out, const Stream& stream) const override;
+  std::string name() const override { return "Residual"; }
+
+ private:
+  Tensor residual_scale_;
+  double constant_;
+};
+
+/// A GRU cell whose input is the output and whose state is the residual. arXiv:1910.06764, section 3.2
+class GRUGating : public ResidualFn {
+ public:
+  explicit GRUGating(int64_t dim, bool scale_residual = false);
+  Tensor combine(const Tensor& out, const Stream& stream) const override;
+  std::string name() const override { return "GRUGating"; }
+
+ private:
+  std::shared_ptr<Module> gru_;
+  Tensor residual_scale_;
+};
+
+}  // namespace weft::xt

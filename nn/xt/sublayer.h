@@ -1,0 +1,49 @@
+// Sublayer: what stands between two additions to the residual stream: attention, cross-attention, feed-forward, or one
+// of these in a wrapper.
+#pragma once
+
+#include <weft/nn/module.h>
+#include <weft/nn/xt/cache.h>
+
+namespace weft::xt {
+
+struct Rotation;
+
+/// What a sublayer is given besides x [b, n, dim]; undefined (null) where there is none. A feed-forward uses none of
+/// it.
+struct SublayerArguments {
+  Tensor mask;            ///< bool [b, n]: queries; the output of masked ones is 0
+  Tensor key_mask;        ///< bool [b, m]: keys that may be seen; without it self-attention takes mask (and mem_mask)
+  Tensor attn_mask;       ///< bool, 2 to 4 dimensions, broadcasts to [b, h, n, m]
+  Tensor attn_bias;       ///< added to the scores; broadcasts to [b, h, n, m]
+  Tensor context;         ///< [b, m, dim_context]: keys and values come from here
+  Tensor mem;             ///< [b, l, dim]: keys and values that come before those of x (Transformer-XL)
+  Tensor mem_mask;        ///< bool [b, l]
+  Tensor prev_attn;       ///< scores of an earlier attention, added (residual_attn)
+  Tensor value_residual;  ///< values of the first attention, mixed in
+  Tensor condition;       ///< [b, 1 or n, dim_condition]
+  const Rotation* rotation = nullptr;          ///< turns queries and keys: the last places are those of x
+  const Rotation* context_rotation = nullptr;  ///< turns the keys of a context
+  LayerCache* cache = nullptr;
+};
+
+/// What an attention leaves behind. Scores only where asked for: they are the n x m matrices that a fused attention
+/// never makes.
+struct Intermediates {
+  bool wants_scores = false;
+  Tensor qk_similarities = {}, pre_softmax_attn = {}, post_softmax_attn = {};  ///< [b, h, n, m]
+  Tensor values = {};     ///< [b, kv_heads, m, d], before any mixing
+  Tensor k = {}, v = {};  ///< as attended to, without learned ones
+  char layer_type = 'a';
+};
+
+class Sublayer : public Module {
+ public:
+  /// x: [b, n, dim] ([3, b, n, dim] where queries, keys and values read different streams) → [b, n, dim]. out may be
+  /// null.
+  virtual Tensor operator()(const Tensor& x, const SublayerArguments& args, Intermediates* out) const = 0;
+  Tensor forward(const Tensor& x) const override { return (*this)(x, {}, nullptr); }
+  using Module::operator();
+};
+
+}  // namespace weft::xt

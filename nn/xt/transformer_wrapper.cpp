@@ -1,0 +1,266 @@
+#include <weft/autograd/autograd.h>
+#include <weft/nn/container.h>
+#include <weft/nn/xt/layer.h>
+#include <weft/nn/xt/transformer_wrapper.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/linear.h>
+#include <weft/ops/matmul.h>
+#include <weft/ops/reduce.h>
+#include <weft/ops/shape.h>
+#include <weft/ops/softmax.h>
+
+namespace weft::xt {
+namespace {
+
+const TransformerWrapperConfig& checked(const TransformerWrapperConfig& c) {
+  check(c.attn_layers != nullptr, "TransformerWrapper: no attn_layers given");
+  check(c.num_tokens > 0, "TransformerWrapper: num_tokens must be positive, got ", c.num_tokens);
+  check(c.num_output_heads > 0, "TransformerWrapper: num_output_heads must be positive, got ", c.num_output_heads);
+  check(!c.average_pool_embed || !c.use_cls_token,
+        "TransformerWrapper: average_pool_embed and use_cls_token exclude each other");
+  check(!c.mixture_of_softmax || c.num_output_heads == 1,
+        "TransformerWrapper: mixture_of_softmax has one output head, not ", c.num_output_heads);
+  check(c.emb_frac_gradient > 0 && c.emb_frac_gradient <= 1,
+        "TransformerWrapper: emb_frac_gradient must be in (0, 1], got ", c.emb_frac_gradient);
+  check(!c.tie_embedding || c.emb_dim.value_or(c.attn_layers->dim()) == c.attn_layers->dim(),
+        "TransformerWrapper: tie_embedding needs an emb_dim of dim ", c.attn_layers->dim());
+  check(!c.memory_tokens_interspersed_every || (*c.memory_tokens_interspersed_every > 0 && c.attn_layers->causal()),
+        "TransformerWrapper: memory_tokens_interspersed_every must be positive, and the layers causal");
+  check(!c.recycling || c.train_max_recycle_steps > 0, "TransformerWrapper: train_max_recycle_steps must be positive");
+  return c;
+}
+
+// Mean over tokens of Σ_heads (Σ_layers log Σ exp(scores))² (after arXiv:2202.08906, on attention).
+Tensor z_loss(const std::vector<Intermediates>& attentions, double weight) {
+  Tensor total;
+  for (const Intermediates& a : attentions) {
+    const Tensor lse = logsumexp(a.pre_softmax_attn, -1);
+    total = total.defined() ? total + lse : lse;
+  }
+  check(total.defined(), "TransformerWrapper: return_attn_z_loss needs attention layers");
+  return mean(sum(square(total), 1)) * weight;
+}
+
+}  // namespace
+
+Fields fields(TransformerWrapperConfig& c) {
+  return {{"num_tokens", &c.num_tokens},
+          {"max_seq_len", &c.max_seq_len},
+          {"max_mem_len", &c.max_mem_len},
+          {"shift_mem_down", &c.shift_mem_down},
+          {"num_memory_tokens", &c.num_memory_tokens},
+          {"memory_tokens_interspersed_every", &c.memory_tokens_interspersed_every},
+          {"emb_dropout", &c.emb_dropout},
+          {"l2norm_embed", &c.l2norm_embed},
+          {"post_emb_norm", &c.post_emb_norm},
+          {"use_abs_pos_emb", &c.use_abs_pos_emb},
+          {"scaled_sinu_pos_emb", &c.scaled_sinu_pos_emb},
+          {"tie_embedding", &c.tie_embedding},
+          {"emb_dim", &c.emb_dim},
+          {"emb_frac_gradient", &c.emb_frac_gradient},
+          {"embed_num_tokens", &c.embed_num_tokens},
+          {"logits_dim", &c.logits_dim},
+          {"return_only_embed", &c.return_only_embed},
+          {"num_output_heads", &c.num_output_heads},
+          {"average_pool_embed", &c.average_pool_embed},
+          {"use_cls_token", &c.use_cls_token},
+          {"num_cls_tokens", &c.num_cls_tokens},
+          {"squeeze_out_last_dim", &c.squeeze_out_last_dim},
+          {"recycling", &c.recycling},
+          {"train_max_recycle_steps", &c.train_max_recycle_steps},
+          {"mixture_of_softmax", &c.mixture_of_softmax},
+          {"mixture_of_softmax_k", &c.mixture_of_softmax_k},
+          {"sigsoftmax_logits", &c.sigsoftmax_logits},
+          {"attn_z_loss_weight", &c.attn_z_loss_weight}};
+}
+
+TransformerWrapper::TransformerWrapper(const TransformerWrapperConfig& given)
+    : config_(checked(given)), emb_dim_(given.emb_dim.value_or(given.attn_layers->dim())), token_emb_(given.token_emb) {
+  const TransformerWrapperConfig& c = config_;
+  const int64_t dim = c.attn_layers->dim();
+  if (!token_emb_) token_emb_ = std::make_shared<TokenEmbedding>(emb_dim_, c.num_tokens, c.l2norm_embed);
+  register_module("token_emb", token_emb_);
+  pos_emb_ = make_position_embedding(
+      emb_dim_, {c.max_seq_len, c.use_abs_pos_emb, c.scaled_sinu_pos_emb, c.l2norm_embed}, *c.attn_layers);
+  if (pos_emb_) register_module("pos_emb", pos_emb_);
+  if (auto* learned = dynamic_cast<AbsolutePositionalEmbedding*>(pos_emb_.get()); learned && c.l2norm_embed)
+    init::normal_(learned->emb.weight, 0, 1e-5);
+  if (!c.embed_num_tokens.empty()) {
+    const auto dict = register_module("embeds", std::make_shared<Numbered>("ModuleDict"));
+    for (const auto& [name, size] : c.embed_num_tokens) {
+      embeds_.emplace_back(name, std::make_shared<Embedding>(size, emb_dim_));
+      dict->add(name + "_embed", embeds_.back().second);
+    }
+  }
+  if (c.post_emb_norm) post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim_));
+  if (emb_dim_ != dim) project_emb_ = register_module("project_emb", std::make_shared<Linear>(emb_dim_, dim));
+  register_module("attn_layers", c.attn_layers);
+  if (c.recycling) recycled_proj_ = register_module("recycled_proj", std::make_shared<Linear>(dim, dim, false));
+  if (c.use_cls_token) {
+    cls_token_ = register_parameter("cls_token", empty({c.num_cls_tokens, dim}));
+    init::normal_(cls_token_, 0, 0.02);
+  }
+  if (c.mixture_of_softmax) {
+    to_mixture_ = std::make_shared<Linear>(dim, dim * c.mixture_of_softmax_k, false);
+    register_module("to_mixture", std::make_shared<Sequential>(to_mixture_));
+    combine_mixture_ = register_module("combine_mixture", std::make_shared<Linear>(dim, c.mixture_of_softmax_k, false));
+  }
+  const int64_t logits = c.logits_dim.value_or(c.num_tokens);
+  if (c.return_only_embed || c.tie_embedding) {
+    check(!c.tie_embedding || dynamic_cast<TokenEmbedding*>(token_emb_.get()),
+          "TransformerWrapper: tie_embedding needs a TokenEmbedding, not a ", token_emb_->name());
+  } else if (c.num_output_heads > 1) {
+    const auto heads = register_module("to_logits", std::make_shared<ModuleList>());
+    for (int64_t i = 0; i < c.num_output_heads; ++i)
+      to_logits_.push_back(heads->push_back(std::make_shared<Linear>(dim, logits, false)));
+  } else {
+    to_logits_.push_back(
+        register_module("to_logits", c.to_logits ? c.to_logits : std::make_shared<Linear>(dim, logits, false)));
+  }
+  if (memory_tokens() > 0) memory_tokens_ = register_parameter("memory_tokens", randn({memory_tokens(), dim}));
+}
+
+bool TransformerWrapper::can_cache_kv() const {
+  return config_.attn_layers->can_cache_kv() && !config_.recycling && !config_.average_pool_embed &&
+         !config_.use_cls_token && !(memory_tokens() > 0 && config_.memory_tokens_interspersed_every);
+}
+
+// Tokens to what the layers read; call becomes the layers' call.
+Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
+  check(tokens.dim() == 2 && !tokens.is_floating(), name(), ": expected integer tokens [batch, length], got ",
+        tokens.dtype(), " ", tokens.shape());
+  const int64_t b = tokens.size(0), n = tokens.size(1);
+  Tensor x = token_emb_->forward(tokens);  // [b, n, emb_dim]
+  const Tensor positions = position_embeddings(pos_emb_.get(), n, call, tokens.device());
+  if (positions.defined()) x = x + positions;
+
+  check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ", embeds_.size(),
+        " in embed_num_tokens");
+  for (const auto& [name, ids] : call.embed_ids) {
+    const auto it = std::find_if(embeds_.begin(), embeds_.end(), [&](const auto& e) { return e.first == name; });
+    check(it != embeds_.end(), "TransformerWrapper: no embedding called ", name, " in embed_num_tokens");
+    x = x + it->second->forward(ids);
+  }
+  if (call.sum_embeds.defined()) x = x + call.sum_embeds;
+  if (post_emb_norm_) x = post_emb_norm_->forward(x);
+
+  start_to_mask(call, n, tokens.device());
+  if (call.prepend_embeds.defined()) put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
+  const double f = config_.emb_frac_gradient;
+  if (f < 1) x = x * f + x.detach() * (1 - f);
+  x = dropout(x, config_.emb_dropout, is_training());
+  if (project_emb_) x = project_emb_->forward(x);
+  if (cls_token_.defined()) put_in_front(repeated(cls_token_, b), {}, x, call);
+  return x;
+}
+
+Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerIntermediates& kept) const {
+  check(!call.cache, name(), ": recycling and a cache exclude each other");
+  int64_t steps = call.recycle_steps.value_or(0);
+  if (!call.recycle_steps && is_training())
+    steps = randint(1, config_.train_max_recycle_steps + 1, {1}).item<int64_t>();
+  check(steps > 0, name(), ": recycling needs recycle_steps in evaluation mode");
+  Tensor y;
+  for (int64_t i = 0; i < steps; ++i) {
+    const GradMode mode(grad_enabled() && i == steps - 1);
+    kept = {};
+    y = (*config_.attn_layers)(y.defined() ? x + recycled_proj_->forward(y.detach()) : x, call, &kept);
+  }
+  return y;
+}
+
+// With memory tokens in front of x, or of every so many of it.
+Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediates& kept) const {
+  const int64_t b = x.size(0), n = x.size(1), memory = memory_tokens();
+  const bool first = !call.cache || call.cache->length() == 0;
+  const int64_t every = memory > 0 ? config_.memory_tokens_interspersed_every.value_or(0) : 0;
+  const int64_t chunks = every > 0 ? (n + every - 1) / every : 1;
+  const auto cut = [&](const Tensor& t) {  // [b, n, ...] → [b · chunks, every, ...]
+    std::vector<int64_t> amounts(static_cast<size_t>(2 * (t.dim() - 1)), 0);
+    amounts.back() = chunks * every - n;
+    return flatten(unflatten(pad(t, amounts), 1, {chunks, every}), 0, 1);
+  };
+  const auto join = [&](const Tensor& t) {
+    return t.defined() && every > 0 ? flatten(unflatten(t, 0, {b, chunks}), 1, 2) : t;
+  };
+  if (memory > 0 && first) {
+    if (every > 0) {
+      x = cut(x);
+      for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+        if (mask->defined()) *mask = cut(*mask);
+    }
+    put_in_front(repeated(memory_tokens_, x.size(0)), {}, x, call);
+    for (Tensor* t : {&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask}) *t = join(*t);
+  }
+  check(config_.recycling || call.recycle_steps.value_or(1) == 1, name(), ": recycle_steps without recycling");
+  Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);
+  if (memory > 0 && first) {
+    if (every > 0) y = flatten(unflatten(y, 1, {chunks, memory + every}), 0, 1);
+    kept.memory_tokens = slice(y, 1, 0, memory);
+    y = slice(join(slice(y, 1, memory)), 1, 0, n);
+  }
+  return y;
+}
+
+Tensors TransformerWrapper::make_logits(const Tensor& x, const Tensor& mixture) const {
+  Tensors all;
+  if (config_.tie_embedding) all.push_back(linear(x, static_cast<const TokenEmbedding&>(*token_emb_).emb.weight));
+  for (const auto& head : to_logits_) all.push_back(head->forward(x));
+  for (Tensor& logits : all) {
+    if (config_.sigsoftmax_logits) logits = logits + log_sigmoid(logits);
+    if (mixture.defined()) logits = log(clamp_min(sum(softmax(logits, -1) * unsqueeze(mixture, -1), -2), 1e-20));
+    if (config_.squeeze_out_last_dim && logits.size(-1) == 1) logits = squeeze(logits, -1);
+  }
+  return all;
+}
+
+TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& given) const {
+  Call call = given;
+  check(!call.cache || can_cache_kv(), name(), ": cannot use a cache with this configuration");
+  TransformerOutput out;
+  Tensor x = embed(tokens, call);
+  Tensor mask = call.mask;  // of x, without memory tokens
+  if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
+  hand_on_positions(call, *config_.attn_layers);
+  shift_mems(call, config_.shift_mem_down);
+  call.return_attn |= call.return_attn_z_loss;
+  x = through_layers(x, call, out.intermediates);
+  if (call.cache) call.cache->tokens += tokens.size(1);
+
+  if (config_.average_pool_embed) x = masked_mean(x, mask);
+  if (cls_token_.defined()) {
+    x = slice(x, 1, 0, config_.num_cls_tokens);
+    if (config_.num_cls_tokens == 1) x = squeeze(x, 1);
+  }
+  Tensor mixture;
+  if (to_mixture_) {
+    mixture = softmax(combine_mixture_->forward(x), -1);
+    x = unflatten(to_mixture_->forward(x), -1, {config_.mixture_of_softmax_k, -1});
+  }
+  out.embeddings = x;
+  if (!call.return_embeddings) out.logits = make_logits(x, mixture);
+  if (call.return_logit_entropies) {
+    check(!out.logits.empty(), name(), ": return_logit_entropies needs logits");
+    out.logit_entropies = calc_entropy(out.logits[0]);
+  }
+  if (call.return_attn_z_loss)
+    out.attn_z_loss =
+        z_loss(out.intermediates.attn_intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
+  if (call.return_mems) out.mems = next_mems(call.mems, out.intermediates.hiddens, config_.max_mem_len);
+  return out;
+}
+
+Tensor TransformerWrapper::operator()(const Tensor& tokens, const Call& call) const {
+  const TransformerOutput out = run(tokens, call);
+  if (out.logits.empty()) return out.embeddings;
+  check(out.logits.size() == 1, name(), ": there are ", out.logits.size(), " sets of logits: see run");
+  return out.logits[0];
+}
+
+Tensor calc_entropy(const Tensor& logits) {
+  const Tensor p = softmax(logits, -1);
+  return neg(sum(p * log(clamp_min(p, 1e-20)), -1));
+}
+
+}  // namespace weft::xt

@@ -1,0 +1,86 @@
+#include <weft/nn/xt/wrapper_parts.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+#include <weft/ops/reduce.h>
+#include <weft/ops/shape.h>
+
+#include <algorithm>
+
+namespace weft::xt {
+
+std::shared_ptr<PositionEmbedding> make_position_embedding(int64_t dim, const PositionOptions& o,
+                                                           const AttentionLayers& layers) {
+  check(o.max_seq_len >= 0, "max_seq_len must not be negative, got ", o.max_seq_len);
+  if (o.max_seq_len == 0 || !o.use_abs_pos_emb || layers.disable_abs_pos_emb()) return nullptr;
+  if (o.scaled_sinu_pos_emb) return std::make_shared<ScaledSinusoidalEmbedding>(dim);
+  return std::make_shared<AbsolutePositionalEmbedding>(dim, o.max_seq_len, o.l2norm_embed);
+}
+
+Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device) {
+  if (call.pos.defined() && call.pos.is_floating()) return call.pos;
+  if (!emb) return {};
+  const int64_t before = call.cache ? call.cache->tokens : 0;
+  Tensor pos = call.pos;
+  if (!pos.defined()) {
+    emb->check_length(before + n);
+    pos = arange(before, before + n).to(device);
+  }
+  if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
+  const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;
+  return emb->forward(start.defined() ? pos - unsqueeze(start, -1) : pos);
+}
+
+void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call& call) {
+  check(block.dim() == 3 && block.size(0) == x.size(0) && block.size(2) == x.size(2), "embeddings ", block.shape(),
+        " do not fit in front of ", x.shape());
+  const Tensor all = ones({x.size(0), block.size(1)}, {.dtype = boolean, .device = x.device()});
+  if (block_mask.defined() && !call.mask.defined())
+    call.mask = ones({x.size(0), x.size(1)}, {.dtype = boolean, .device = x.device()});
+  if (call.mask.defined()) call.mask = cat({block_mask.defined() ? block_mask : all, call.mask}, 1);
+  for (Tensor* mask : {&call.self_attn_kv_mask, &call.padding_mask})
+    if (mask->defined()) *mask = cat({all, *mask}, 1);
+  x = cat({block, x}, 1);
+}
+
+Tensor repeated(const Tensor& tokens, int64_t b) {
+  return expand(unsqueeze(tokens, 0), {b, tokens.size(0), tokens.size(1)});
+}
+
+Tensor masked_mean(const Tensor& x, const Tensor& mask) {
+  if (!mask.defined()) return mean(x, 1);
+  Tensor m = mask;
+  while (m.dim() < x.dim()) m = unsqueeze(m, -1);
+  return sum(where(m, x, 0), 1) / clamp_min(sum(m, 1), 1).to(x.dtype());
+}
+
+Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_len) {
+  Tensors next;
+  for (size_t i = 0; i < hiddens.size() && (mems.empty() || i < mems.size()); ++i) {
+    const Tensor seen = mems.empty() ? hiddens[i] : cat({mems[i], hiddens[i]}, -2);
+    const int64_t from = max_mem_len == 0 ? 0 : std::max<int64_t>(0, seen.size(-2) - max_mem_len);
+    next.push_back(slice(seen, -2, from).detach());
+  }
+  return next;
+}
+
+void start_to_mask(Call& call, int64_t n, Device device) {
+  if (!call.seq_start_pos.defined()) return;
+  const Tensor real = ge(arange(n).to(device), unsqueeze(call.seq_start_pos, -1));
+  call.padding_mask = call.padding_mask.defined() ? logical_and(call.padding_mask, real) : real;
+  call.seq_start_pos = {};
+}
+
+void shift_mems(Call& call, int64_t by) {
+  for (Tensors* list : {&call.mems, &call.mem_masks}) {
+    const auto n = std::clamp<int64_t>(by, 0, static_cast<int64_t>(list->size()));
+    std::rotate(list->begin(), list->begin() + n, list->end());
+  }
+}
+
+void hand_on_positions(Call& call, const AttentionLayers& layers) {
+  const bool of_use = call.pos.defined() && !call.pos.is_floating() &&
+                      (layers.config().rotary_pos_emb || layers.config().rotary_xpos || layers.config().alibi_pos_bias);
+  if (!of_use) call.pos = {};
+}
+
+}  // namespace weft::xt

@@ -1,0 +1,47 @@
+// What the wrappers around AttentionLayers share.
+#pragma once
+
+#include <weft/nn/xt/attention_layers.h>
+#include <weft/nn/xt/position.h>
+
+namespace weft::xt {
+
+/// Whether a wrapper adds positions to its embeddings, and which.
+struct PositionOptions {
+  int64_t max_seq_len = 0;
+  bool use_abs_pos_emb = true;
+  bool scaled_sinu_pos_emb = false;
+  bool l2norm_embed = false;
+};
+/// Null where there are none: not wanted, max_seq_len 0, or the layers have positions of their own.
+std::shared_ptr<PositionEmbedding> make_position_embedding(int64_t dim, const PositionOptions& options,
+                                                           const AttentionLayers& layers);
+
+/// What to add to embeddings of n tokens: call.pos itself if it is floating, else the embeddings of call.pos, or of
+/// 0, 1, ... (after those that call.cache has seen), counted from call.seq_start_pos. Undefined where emb is null.
+Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device);
+
+/// Puts a block [b, p, d] in front of x [b, n, d], and its mask (undefined: all true) in front of every mask of the
+/// call that is defined.
+void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call& call);
+
+/// Turns call.seq_start_pos, for n tokens, into a padding_mask, beside which what is put in front stays visible.
+void start_to_mask(Call& call, int64_t n, Device device);
+
+/// tokens [num, d] → [b, num, d].
+Tensor repeated(const Tensor& tokens, int64_t b);
+
+/// Mean over dimension 1 of x [b, n, ...], of the places where mask (bool [b, n], may be undefined) is true.
+Tensor masked_mean(const Tensor& x, const Tensor& mask);
+
+/// mems of the next call: of each attention, what it was given and what it saw, the last max_mem_len of it (0: all),
+/// without gradient.
+Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_len);
+
+/// The mems of layer i + by go to layer i, the first ones to the last layers (enhanced recurrence, arXiv:2012.15688).
+void shift_mems(Call& call, int64_t by);
+
+/// Call for the layers below a wrapper: pos goes on only where it is of use there.
+void hand_on_positions(Call& call, const AttentionLayers& layers);
+
+}  // namespace weft::xt

@@ -1,0 +1,595 @@
+// x-transformers.
+//
+// What a case's outputs are, in order: the output itself (several output heads: each), then what the call's flags add:
+// return_logits_and_embeddings: the embeddings; return_mems: each layer's; return_attn: each layer's weights;
+// return_attn_z_loss, return_logit_entropies: that; return_intermediates: last_hidden and the hiddens.
+#include <weft/nn/xt/continuous.h>
+#include <weft/nn/xt/dpo.h>
+#include <weft/nn/xt/feed_forward.h>
+#include <weft/nn/xt/hyper_connection.h>
+#include <weft/nn/xt/multi_input.h>
+#include <weft/nn/xt/neo_mlp.h>
+#include <weft/nn/xt/nonautoregressive_wrapper.h>
+#include <weft/nn/xt/vit.h>
+#include <weft/nn/xt/wrappers.h>
+#include <weft/nn/xt/x_transformer.h>
+#include <weft/nn/xt/xl_autoregressive_wrapper.h>
+#include <weft/nn/xt/xval.h>
+#include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
+
+#include "systems.h"
+
+namespace weft::parity {
+namespace {
+
+using namespace weft::xt;
+
+constexpr const char* kPackage = "x_transformers";
+
+template <class Config>
+Config read_config(const Json& json, const char* owner) {
+  return config_from_json<Config>(json.dump(), owner);
+}
+
+// The options of a class that has no config struct, by name.
+class Options {
+ public:
+  Options(const Json& json, const char* owner) : json_(json), owner_(owner) {}
+  template <class T>
+  T get(const char* name, std::optional<T> otherwise = {}) {
+    const Json value = extract(json_, name);
+    if (value.is_null()) {
+      check(otherwise.has_value(), owner_, ": option ", name, " is missing");
+      return *otherwise;
+    }
+    return value.get<T>();
+  }
+  std::optional<int64_t> maybe(const char* name) {
+    const Json value = extract(json_, name);
+    return value.is_null() ? std::nullopt : std::optional(value.get<int64_t>());
+  }
+  void finish() const { check(json_.empty(), owner_, ": no option called ", json_.empty() ? "" : json_.begin().key()); }
+
+ private:
+  Json json_;
+  const char* owner_;
+};
+
+void no_method(const Arguments& a) {
+  check(a.method().empty() || a.method() == "forward", "call: no method called ", a.method());
+}
+
+// An argument that is a tensor or a number for all.
+Tensor tensor_or_number(Arguments& a, const char* name) {
+  if (a.is_number(name)) return scalar(a.integer(name, 0), {.dtype = int64});
+  return a.tensor_or_none(name);
+}
+
+// The call of AttentionLayers and of what is around it. Each reads the names that its signature has.
+Call layers_call(Arguments& a) {
+  Call c;
+  c.mask = a.tensor_or_none("mask");
+  c.context = a.tensor_or_none("context"), c.context_mask = a.tensor_or_none("context_mask");
+  c.attn_mask = a.tensor_or_none("attn_mask"), c.self_attn_kv_mask = a.tensor_or_none("self_attn_kv_mask");
+  c.mems = a.tensors("mems"), c.mem_masks = a.tensors("mem_masks");
+  c.seq_start_pos = a.tensor_or_none("seq_start_pos");
+  c.pos = a.tensor_or_none("pos"), c.context_pos = a.tensor_or_none("context_pos");
+  c.attn_bias = a.tensor_or_none("attn_bias");
+  c.condition = a.tensor_or_none("condition"), c.in_attn_cond = a.tensor_or_none("in_attn_cond");
+  c.layers_execute_order = a.integers("layers_execute_order");
+  c.prefix_attn_len = tensor_or_number(a, "prefix_attn_len");
+  return c;
+}
+
+struct Returns {
+  bool logits_and_embeddings, mems, attn, z_loss, entropies, intermediates;
+};
+
+Call wrapper_call(Arguments& a, Returns& r) {
+  Call c = layers_call(a);
+  c.return_embeddings = a.flag("return_embeddings", false);
+  c.prepend_embeds = a.tensor_or_none("prepend_embeds"), c.prepend_mask = a.tensor_or_none("prepend_mask");
+  c.embed_ids = a.named_tensors("embed_ids"), c.sum_embeds = a.tensor_or_none("sum_embeds");
+  if (const int64_t steps = a.integer("recycle_steps", 0); steps > 0) c.recycle_steps = steps;
+  c.attn_z_loss_weight = a.number("attn_z_loss_weight", 1e-4);
+  r = {a.flag("return_logits_and_embeddings", false),
+       a.flag("return_mems", false),
+       a.flag("return_attn", false),
+       a.flag("return_attn_z_loss", false),
+       a.flag("return_logit_entropies", false),
+       a.flag("return_intermediates", false)};
+  c.return_mems = r.mems, c.return_attn = r.attn, c.return_attn_z_loss = r.z_loss,
+  c.return_logit_entropies = r.entropies;
+  return c;
+}
+
+void append(Tensors& to, const Tensors& more) { to.insert(to.end(), more.begin(), more.end()); }
+
+void append_intermediates(Tensors& to, const LayerIntermediates& i) {
+  to.push_back(i.last_hidden);
+  append(to, i.hiddens);
+}
+
+Tensors flattened(const TransformerOutput& out, const Returns& r) {
+  Tensors all = out.logits;
+  if (all.empty() || r.logits_and_embeddings) all.push_back(out.embeddings);
+  append(all, out.mems);
+  if (r.attn)
+    for (const Intermediates& i : out.intermediates.attn_intermediates) all.push_back(i.post_softmax_attn);
+  if (r.z_loss) all.push_back(out.attn_z_loss);
+  if (r.entropies) all.push_back(out.logit_entropies);
+  if (r.intermediates) append_intermediates(all, out.intermediates);
+  return all;
+}
+
+std::shared_ptr<AttentionLayers> layers_of(Json& config) {
+  return build_nested<AttentionLayers>(kPackage, extract(config, "attn_layers"));
+}
+
+// --- layers
+
+template <class M>
+Factory layers(const char* owner) {
+  return [owner](const Json& config) -> Subject {
+    const auto m = std::make_shared<M>(read_config<AttentionLayersConfig>(config, owner));
+    return {m, [m](Arguments& a) -> Tensors {
+              no_method(a);
+              a.bind({"x", "context", "mask", "context_mask", "attn_mask", "self_attn_kv_mask", "mems", "mem_masks"});
+              const Call call = layers_call(a);
+              LayerIntermediates kept;
+              const bool hiddens = a.flag("return_hiddens", false);
+              Tensors out{(*m)(a.tensor("x"), call, &kept)};
+              if (hiddens) append_intermediates(out, kept);
+              return out;
+            }};
+  };
+}
+
+Subject attention(const Json& config) {
+  const auto m = std::make_shared<Attention>(read_config<AttentionConfig>(config, "Attention"));
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "context", "mask", "context_mask", "attn_mask"});
+            SublayerArguments s;
+            s.mask = a.tensor_or_none("mask"), s.key_mask = a.tensor_or_none("context_mask");
+            s.context = a.tensor_or_none("context"), s.attn_mask = a.tensor_or_none("attn_mask");
+            s.attn_bias = a.tensor_or_none("attn_bias"), s.prev_attn = a.tensor_or_none("prev_attn");
+            s.mem = a.tensor_or_none("mem"), s.mem_mask = a.tensor_or_none("mem_mask");
+            s.value_residual = a.tensor_or_none("value_residual");
+            return {(*m)(a.tensor("x"), s, nullptr)};
+          }};
+}
+
+Tensors call_of_one(const std::shared_ptr<Module>& m, Arguments& a) {
+  no_method(a);
+  a.bind({"x"});
+  return {m->forward(a.tensor("x"))};
+}
+
+Subject feed_forward(const Json& config) {
+  const auto m = std::make_shared<FeedForward>(read_config<FeedForwardConfig>(config, "FeedForward"));
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+// --- norms, positions, residuals
+
+template <class M>
+Factory norm(const char* owner) {
+  return [owner](const Json& config) -> Subject {
+    Options o(config, owner);
+    std::shared_ptr<Norm> m;
+    const auto dim = o.get<int64_t>("dim");
+    if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
+      m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
+    else if constexpr (std::is_base_of_v<AdaptiveNorm, M>)
+      m = std::make_shared<M>(dim, o.maybe("dim_condition"));
+    else if constexpr (std::is_constructible_v<M, int64_t, bool>)
+      m = std::make_shared<M>(dim, o.get<bool>("unit_offset", false));
+    else
+      m = std::make_shared<M>(dim);
+    o.finish();
+    return {m, [m](Arguments& a) -> Tensors {
+              no_method(a);
+              a.bind({"x"});
+              return {(*m)(a.tensor("x"), a.tensor_or_none("condition"))};
+            }};
+  };
+}
+
+Subject position(const std::shared_ptr<PositionEmbedding>& m) {
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "pos", "seq_start_pos"});
+            const Tensor x = a.tensor("x"), start = a.tensor_or_none("seq_start_pos");
+            Tensor pos = a.tensor_or_none("pos");
+            if (!pos.defined()) pos = arange(x.size(1)).to(x.device());
+            m->check_length(x.size(1));
+            return {m->forward(start.defined() ? pos - start.unsqueeze(-1) : pos)};
+          }};
+}
+
+Subject absolute(const Json& config) {
+  Options o(config, "AbsolutePositionalEmbedding");
+  const auto dim = o.get<int64_t>("dim"), length = o.get<int64_t>("max_seq_len");
+  const bool l2norm = o.get<bool>("l2norm_embed", false);
+  o.finish();
+  return position(std::make_shared<AbsolutePositionalEmbedding>(dim, length, l2norm));
+}
+
+Subject sinusoidal(const Json& config) {
+  Options o(config, "ScaledSinusoidalEmbedding");
+  const auto dim = o.get<int64_t>("dim");
+  const auto theta = o.get<double>("theta", 10000.0);
+  o.finish();
+  return position(std::make_shared<ScaledSinusoidalEmbedding>(dim, theta));
+}
+
+Subject bias(const std::shared_ptr<PositionBias>& m) {
+  return {m, [m](Arguments& a) -> Tensors {
+            if (a.method() == "forward_custom_pos") {
+              a.bind({"pos_i"});
+              return {std::dynamic_pointer_cast<AlibiPositionalBias>(m)->at(a.tensor("pos_i"))};
+            }
+            no_method(a);
+            a.bind({"i", "j"});
+            return {(*m)(a.integer("i", 0), a.integer("j", 0))};
+          }};
+}
+
+Subject t5(const Json& config) {
+  Options o(config, "RelativePositionBias");
+  const RelativePositionBiasConfig c{.scale = o.get<double>("scale"),
+                                     .causal = o.get<bool>("causal", false),
+                                     .num_buckets = o.get<int64_t>("num_buckets", 32),
+                                     .max_distance = o.get<int64_t>("max_distance", 128),
+                                     .heads = o.get<int64_t>("heads", 8)};
+  o.finish();
+  return bias(std::make_shared<RelativePositionBias>(c));
+}
+
+Subject dynamic(const Json& config) {
+  Options o(config, "DynamicPositionBias");
+  const DynamicPositionBiasConfig c{.dim = o.get<int64_t>("dim"),
+                                    .heads = o.get<int64_t>("heads"),
+                                    .depth = o.get<int64_t>("depth"),
+                                    .log_distance = o.get<bool>("log_distance", false),
+                                    .norm = o.get<bool>("norm", false)};
+  o.finish();
+  return bias(std::make_shared<DynamicPositionBias>(c));
+}
+
+Subject alibi(const Json& config) {
+  Options o(config, "AlibiPositionalBias");
+  const auto heads = o.get<int64_t>("heads");
+  const auto total = o.maybe("total_heads");
+  const auto slopes = o.get<std::vector<double>>("slopes", std::vector<double>{});
+  o.finish();
+  return bias(std::make_shared<AlibiPositionalBias>(heads, total, slopes));
+}
+
+Subject rotary(const Json& config) {
+  const auto m = std::make_shared<xt::RotaryEmbedding>(read_config<RotaryEmbeddingConfig>(config, "RotaryEmbedding"));
+  return {m, [m](Arguments& a) -> Tensors {
+            Tensor t;
+            if (a.method() == "forward_from_seq_len") {
+              a.bind({"seq_len"});
+              t = arange(a.integer("seq_len", 0));
+            } else {
+              no_method(a);
+              a.bind({"t"});
+              t = a.tensor("t");
+            }
+            Tensors out{m->forward(t)};
+            if (const Tensor scale = m->at(t).scale; scale.defined()) {
+              const Tensor s = scale.unsqueeze(-1);
+              Shape twice = s.shape();
+              twice.back() = 2;
+              out.push_back(s.expand(twice).flatten(-2, -1));
+            }
+            return out;
+          }};
+}
+
+Subject joins(const std::shared_ptr<ResidualFn>& m) {
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "residual"});
+            return {m->combine(a.tensor("x"), m->prepare(a.tensor("residual")))};
+          }};
+}
+
+Subject residual(const Json& config) {
+  Options o(config, "Residual");
+  const auto dim = o.get<int64_t>("dim");
+  const bool scaled = o.get<bool>("scale_residual", false);
+  const auto constant = o.get<double>("scale_residual_constant", 1.0);
+  o.finish();
+  return joins(std::make_shared<Residual>(dim, scaled, constant));
+}
+
+Subject gru(const Json& config) {
+  Options o(config, "GRUGating");
+  const auto dim = o.get<int64_t>("dim");
+  const bool scaled = o.get<bool>("scale_residual", false);
+  o.finish();
+  return joins(std::make_shared<GRUGating>(dim, scaled));
+}
+
+Subject shift_tokens(const Json& config) {
+  Options o(config, "ShiftTokens");
+  const auto shifts = o.get<std::vector<int64_t>>("shifts");
+  const auto fn = build_nested<Sublayer>(kPackage, o.get<Json>("fn"));
+  o.finish();
+  for (size_t i = 1; i < shifts.size(); ++i)
+    check(shifts[i] == shifts[0] + static_cast<int64_t>(i), "shifts must rise");
+  const auto m = std::make_shared<ShiftTokens>(shifts.at(0), shifts.back(), fn);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x"});
+            SublayerArguments s;
+            s.mask = a.tensor_or_none("mask");
+            return {(*m)(a.tensor("x"), s, nullptr)};
+          }};
+}
+
+// --- wrappers
+
+Subject transformer(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<TransformerWrapperConfig>(config, "TransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<TransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            return flattened(m->run(a.tensor("x"), call), r);
+          }};
+}
+
+Subject vit(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<ViTransformerWrapperConfig>(config, "ViTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<ViTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"img", "return_embeddings", "return_logits_and_embeddings"});
+            const Tensor img = a.tensor("img");
+            if (a.flag("return_embeddings", false)) return {(*m)(img, {.return_embeddings = true})};
+            const auto out = m->run(img);
+            if (a.flag("return_logits_and_embeddings", false)) return {out.logits, out.embeddings};
+            return {out.logits};
+          }};
+}
+
+Subject x_transformer(const Json& config) {
+  const auto m = std::make_shared<XTransformer>(read_config<XTransformerConfig>(config, "XTransformer"));
+  return {m, [m](Arguments& a) -> Tensors {
+            const XTransformer::Call call{.mask = a.tensor_or_none("mask"),
+                                          .attn_mask = a.tensor_or_none("attn_mask"),
+                                          .src_prepend_embeds = a.tensor_or_none("src_prepend_embeds")};
+            if (a.method() == "generate") {
+              a.bind({"seq_in", "seq_out_start", "seq_len"});
+              return {m->generate(a.tensor("seq_in"), a.tensor("seq_out_start"), a.integer("seq_len", 0), call,
+                                  {.temperature = a.number("temperature", 1), .cache_kv = a.flag("cache_kv", true)})};
+            }
+            no_method(a);
+            a.bind({"src", "tgt", "mask"});
+            return {(*m)(a.tensor("src"), a.tensor("tgt"), call)};
+          }};
+}
+
+Tensors generate(xt::AutoregressiveWrapper& m, Arguments& a) {
+  a.bind({"prompts", "seq_len", "eos_token", "temperature", "prompt_lens"});
+  xt::GenerateOptions options{.temperature = a.number("temperature", 1),
+                              .prompt_lens = a.tensor_or_none("prompt_lens"),
+                              .restrict_to_max_seq_len = a.flag("restrict_to_max_seq_len", true),
+                              .cache_kv = a.flag("cache_kv", true),
+                              .call = layers_call(a)};
+  if (const int64_t eos = a.integer("eos_token", -1); eos >= 0) options.eos_token = eos;
+  return {m.generate(a.tensor("prompts"), a.integer("seq_len", 0), options)};
+}
+
+Subject autoregressive(const Json& given) {
+  Json config = given;
+  const Json net = extract(config, "net");
+  auto options = read_config<xt::AutoregressiveWrapperConfig>(config, "AutoregressiveWrapper");
+  options.net = build_nested<TransformerWrapper>(kPackage, net);
+  const auto m = std::make_shared<xt::AutoregressiveWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            if (a.method() == "generate") return generate(*m, a);
+            no_method(a);
+            a.bind({"x"});
+            const bool outputs = a.flag("return_outputs", false);
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto out = m->loss(a.tensor("x"), call);
+            Tensors all{out.loss};
+            if (outputs) append(all, flattened(out.outputs, r));
+            return all;
+          }};
+}
+
+Subject continuous(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<ContinuousTransformerWrapperConfig>(config, "ContinuousTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<ContinuousTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto out = m->run(a.tensor("x"), call);
+            return flattened({.logits = {out.out}, .mems = out.mems, .intermediates = out.intermediates}, r);
+          }};
+}
+
+// A wrapper whose config holds a net, called with x (and the net's arguments) for a loss.
+template <class M, class Net>
+Factory loss_of(const char* owner) {
+  return [owner](const Json& given) -> Subject {
+    Json config = given;
+    const Json net = extract(config, "net");
+    auto options = read_config<typename M::Config>(config, owner);
+    options.net = build_nested<Net>(kPackage, net);
+    const auto m = std::make_shared<M>(options);
+    return {m, [m](Arguments& a) -> Tensors {
+              no_method(a);
+              a.bind({"x"});
+              Returns r;
+              const Call call = wrapper_call(a, r);
+              return {(*m)(a.tensor("x"), call)};
+            }};
+  };
+}
+
+Subject multi_input(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<MultiInputTransformerWrapperConfig>(config, "MultiInputTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<MultiInputTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            auto out = (*m)(a.named_tensors("x"), call);
+            TransformerOutput all{.embeddings = out.embeddings, .mems = out.mems, .intermediates = out.intermediates};
+            for (const auto& [name, logits] : out.logits) all.logits.push_back(logits);
+            return flattened(all, r);
+          }};
+}
+
+Subject xval(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<XValTransformerWrapperConfig>(config, "XValTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<XValTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "x_num", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto out = (*m)(a.tensor("x"), a.tensor("x_num"), call);
+            if (call.return_embeddings) return {out.embeddings};
+            Tensors all{out.logits, out.numerical_pred};
+            append(all, out.mems);
+            return all;
+          }};
+}
+
+Subject xval_loss(const Json& given) {
+  Json config = given;
+  const Json net = extract(config, "net");
+  auto options = read_config<XValAutoregressiveWrapperConfig>(config, "XValAutoregressiveWrapper");
+  options.net = build_nested<XValTransformerWrapper>(kPackage, net);
+  const auto m = std::make_shared<XValAutoregressiveWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "x_num", "return_loss_breakdown"});
+            const bool parts = a.flag("return_loss_breakdown", false);
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto loss = m->loss(a.tensor("x"), a.tensor("x_num"), call);
+            if (!parts) return {loss.loss};
+            return {loss.loss, loss.cross_entropy_loss, loss.numerical_mse_loss};
+          }};
+}
+
+Subject neo_mlp(const Json& given) {
+  Json config = given;
+  const Json encoder = extract(config, "encoder_kwargs");
+  auto options = read_config<NeoMLPConfig>(config, "NeoMLP");
+  if (!encoder.is_null()) options.encoder_kwargs = read_config<AttentionLayersConfig>(encoder, "NeoMLP.encoder_kwargs");
+  const auto m = std::make_shared<NeoMLP>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeds"});
+            const auto o = m->run(a.tensor("x"));
+            if (a.flag("return_embeds", false)) return {o.out, o.input_embed, o.hidden_embed, o.output_embed};
+            return {o.out};
+          }};
+}
+
+Subject dpo(const Json& given) {
+  Json config = given;
+  const Json model = extract(config, "model");
+  Options o(config, "DPO");
+  const auto m = std::make_shared<DPO>(DPOConfig{.policy_model = build_nested<TransformerWrapper>(kPackage, model),
+                                                 .ref_model = build_nested<TransformerWrapper>(kPackage, model),
+                                                 .beta = o.get<double>("beta", 0.1),
+                                                 .pad_id = o.maybe("pad_id")});
+  o.finish();
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"preferred_seq", "unpreferred_seq"});
+            return {(*m)(a.tensor("preferred_seq"), a.tensor("unpreferred_seq"),
+                         {.prompt_mask = a.tensor("prompt_mask"),
+                          .preferred_seq_mask = a.tensor_or_none("preferred_seq_mask"),
+                          .unpreferred_seq_mask = a.tensor_or_none("unpreferred_seq_mask")})};
+          }};
+}
+
+Subject nonautoregressive(const Json& given) {
+  Json config = given;
+  const Json net = extract(config, "net"), critic = extract(config, "token_critic");
+  auto options = read_config<NonAutoregressiveWrapperConfig>(config, "NonAutoregressiveWrapper");
+  options.net = build_nested<TransformerWrapper>(kPackage, net);
+  if (!critic.is_null()) options.token_critic = build_nested<TransformerWrapper>(kPackage, critic);
+  const auto m = std::make_shared<NonAutoregressiveWrapper>(options);
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+}  // namespace
+
+void add_xt(Table& t) {
+  const auto add = [&t](const char* name, Factory f) { t[std::string(kPackage) + "." + name] = std::move(f); };
+  add("Attention", attention);
+  add("FeedForward", feed_forward);
+  add("AttentionLayers", layers<AttentionLayers>("AttentionLayers"));
+  add("Encoder", layers<Encoder>("Encoder"));
+  add("Decoder", layers<Decoder>("Decoder"));
+  add("PrefixDecoder", layers<PrefixDecoder>("PrefixDecoder"));
+  add("CrossAttender", layers<CrossAttender>("CrossAttender"));
+  add("LayerNorm", norm<xt::LayerNorm>("LayerNorm"));
+  add("RMSNorm", norm<xt::RMSNorm>("RMSNorm"));
+  add("ScaleNorm", norm<xt::ScaleNorm>("ScaleNorm"));
+  add("SimpleRMSNorm", norm<SimpleRMSNorm>("SimpleRMSNorm"));
+  add("AdaptiveLayerNorm", norm<AdaptiveLayerNorm>("AdaptiveLayerNorm"));
+  add("AdaptiveRMSNorm", norm<AdaptiveRMSNorm>("AdaptiveRMSNorm"));
+  add("MultiheadRMSNorm", norm<MultiheadRMSNorm>("MultiheadRMSNorm"));
+  add("AbsolutePositionalEmbedding", absolute);
+  add("ScaledSinusoidalEmbedding", sinusoidal);
+  add("RelativePositionBias", t5);
+  add("DynamicPositionBias", dynamic);
+  add("AlibiPositionalBias", alibi);
+  add("RotaryEmbedding", rotary);
+  add("Residual", residual);
+  add("GRUGating", gru);
+  add("ShiftTokens", shift_tokens);
+  add("TransformerWrapper", transformer);
+  add("ViTransformerWrapper", vit);
+  add("XTransformer", x_transformer);
+  add("AutoregressiveWrapper", autoregressive);
+  add("XLAutoregressiveWrapper", loss_of<XLAutoregressiveWrapper, TransformerWrapper>("XLAutoregressiveWrapper"));
+  add("ContinuousTransformerWrapper", continuous);
+  add("ContinuousAutoregressiveWrapper",
+      loss_of<ContinuousAutoregressiveWrapper, ContinuousTransformerWrapper>("ContinuousAutoregressiveWrapper"));
+  add("MultiInputTransformerWrapper", multi_input);
+  add("XValTransformerWrapper", xval);
+  add("XValAutoregressiveWrapper", xval_loss);
+  add("NonAutoregressiveWrapper", nonautoregressive);
+  add("NeoMLP", neo_mlp);
+  add("DPO", dpo);
+}
+
+}  // namespace weft::parity
