@@ -16,8 +16,10 @@ struct Forward {
   static constexpr int D = D_, DV = DV_;
   static constexpr bool kGeneral = kGeneral_;
   // Rows of 32 a warp halve what is read from shared memory; what is wider or reads more has no registers for them.
-  static constexpr int kM = DV <= 128 && !kGeneral ? 2 : 1, kWarps = 8 / kM, kThreads = kWarps * 32;
-  static constexpr int kRows = kWarps * kM * 16, kCols = 64, kBlocks = DV <= 128 ? 2 : 1;
+  static constexpr bool kWide = DV > 128;
+  static constexpr int kM = kWide || kGeneral ? 1 : 2, kWarps = kWide ? 8 : 4, kThreads = kWarps * 32;
+  static constexpr int kRows = kWarps * kM * 16, kCols = 64;
+  static constexpr int kBlocks = kWide ? 1 : kGeneral || D == 64 ? 3 : 2;  // of a processor
   using Queries = mma::Tile<kRows, D>;
   using Keys = mma::Tile<kCols, D>;
   using Values = mma::Tile<kCols, DV>;
