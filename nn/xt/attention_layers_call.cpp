@@ -59,9 +59,9 @@ class AttentionLayers::Pass {
   Device device_;
   bool has_mems_ = false;
   Tensor condition_, inject_, attn_mask_;
-  Tensor mask_;       // queries whose output counts, left padding included
-  Tensor own_keys_;   // of the tokens of this call: which may be seen
-  Tensor left_pad_;   // false at left padding
+  Tensor mask_;      // queries whose output counts, left padding included
+  Tensor own_keys_;  // of the tokens of this call: which may be seen
+  Tensor padding_;   // false at left padding, and where call.padding_mask is
   Tensor context_, context_mask_;
   std::optional<Rotation> rotation_, context_rotation_;
   Tensor bias_;
@@ -86,9 +86,11 @@ void AttentionLayers::Pass::check_call(const Tensor& x) const {
   check(!call_.cache || !call_.attn_mask.defined(), who, ": attn_mask and a cache exclude each other");
   check(!call_.context_pos.defined() || (crosses && m_.rotary_pos_emb_), who,
         ": context_pos is for rotary cross-attention");
-  check(!call_.in_attn_cond.defined() || !c.reinject_input, who, ": in_attn_cond and reinject_input exclude each other");
-  check(!call_.prefix_attn_len.defined() || m_.name() == "PrefixDecoder", who, ": prefix_attn_len is for PrefixDecoder");
-  for (const Tensor* mask : {&call_.mask, &call_.self_attn_kv_mask}) {
+  check(!call_.in_attn_cond.defined() || !c.reinject_input, who,
+        ": in_attn_cond and reinject_input exclude each other");
+  check(!call_.prefix_attn_len.defined() || m_.name() == "PrefixDecoder", who,
+        ": prefix_attn_len is for PrefixDecoder");
+  for (const Tensor* mask : {&call_.mask, &call_.self_attn_kv_mask, &call_.padding_mask}) {
     if (!mask->defined()) continue;
     check(mask->dtype() == boolean && mask->shape() == Shape{b_, n_}, who, ": expected a bool mask [", b_, ", ", n_,
           "], got ", mask->dtype(), " ", mask->shape());
@@ -114,8 +116,9 @@ void AttentionLayers::Pass::make_injection(const Tensor& x) {
 void AttentionLayers::Pass::make_masks(const Tensor& x) {
   attn_mask_ = m_.attention_mask(x, call_);
   const Tensor start = call_.cache ? call_.cache->seq_start_pos : call_.seq_start_pos;
-  if (start.defined()) left_pad_ = ge(arange(seen_, seen_ + n_).to(device_), unsqueeze(start, -1));
-  mask_ = both(call_.mask, left_pad_);
+  if (start.defined()) padding_ = ge(arange(seen_, seen_ + n_).to(device_), unsqueeze(start, -1));
+  padding_ = both(padding_, call_.padding_mask);
+  mask_ = both(call_.mask, padding_);
   own_keys_ = both(mask_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
   if (!cache || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
@@ -181,7 +184,7 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   a.condition = condition_;
   if (call_.cache) a.cache = &call_.cache->layer(step);
   if (type == 'f') {
-    a.mask = c.padding_invariant ? mask_ : left_pad_;
+    a.mask = c.padding_invariant ? mask_ : padding_;
     return a;
   }
   a.mask = mask_;

@@ -67,8 +67,8 @@ AutoregressiveWrapper::Loss AutoregressiveWrapper::loss(const Tensor& x, const C
   check(result.outputs.logits.size() == 1, name(), ": the net gives ", result.outputs.logits.size(), " sets of logits");
   const Tensor logits = flatten(result.outputs.logits[0], 0, 1), targets = flatten(target);
   const CrossEntropyOptions options{.ignore_index = config_.ignore_index};
-  result.loss = config_.net->output_is_log_prob() ? nll_loss(logits, targets, options)
-                                                  : cross_entropy(logits, targets, options);
+  result.loss =
+      config_.net->output_is_log_prob() ? nll_loss(logits, targets, options) : cross_entropy(logits, targets, options);
   if (config_.add_attn_z_loss) result.loss = result.loss + result.outputs.attn_z_loss;
   return result;
 }

@@ -13,8 +13,8 @@
 namespace weft::xt {
 namespace {
 
-// Geometric: 2^(-8/n), its square, ... for n a power of two; else those of the next lower power, and every second one of
-// twice as many.
+// Geometric: 2^(-8/n), its square, ... for n a power of two; else those of the next lower power, and every second one
+// of twice as many.
 std::vector<double> default_slopes(int64_t heads) {
   const auto geometric = [](int64_t n) {
     std::vector<double> s;
@@ -106,8 +106,8 @@ Tensor AlibiPositionalBias::at(const Tensor& positions) const {
         "AlibiPositionalBias: expected positions of 1 to 3 dimensions, got ", positions.shape());
   Tensor p = positions.to(is_half(slopes.dtype()) ? float32 : slopes.dtype());
   if (p.dim() == 1) p = unsqueeze(p, 0);
-  if (p.dim() == 2) p = unsqueeze(p, 1);                                     // [b, 1 or h, n]
-  const Tensor distance = abs(unsqueeze(p, -2) - unsqueeze(p, -1));          // [b, 1 or h, n, n]
+  if (p.dim() == 2) p = unsqueeze(p, 1);                             // [b, 1 or h, n]
+  const Tensor distance = abs(unsqueeze(p, -2) - unsqueeze(p, -1));  // [b, 1 or h, n, n]
   return pad_heads(neg(distance) * slopes, 3, total_heads_);
 }
 

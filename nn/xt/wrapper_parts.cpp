@@ -4,6 +4,8 @@
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
 
+#include <algorithm>
+
 namespace weft::xt {
 
 std::shared_ptr<PositionEmbedding> make_position_embedding(int64_t dim, const PositionOptions& o,
@@ -35,7 +37,8 @@ void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call
   if (block_mask.defined() && !call.mask.defined())
     call.mask = ones({x.size(0), x.size(1)}, {.dtype = boolean, .device = x.device()});
   if (call.mask.defined()) call.mask = cat({block_mask.defined() ? block_mask : all, call.mask}, 1);
-  if (call.self_attn_kv_mask.defined()) call.self_attn_kv_mask = cat({all, call.self_attn_kv_mask}, 1);
+  for (Tensor* mask : {&call.self_attn_kv_mask, &call.padding_mask})
+    if (mask->defined()) *mask = cat({all, *mask}, 1);
   x = cat({block, x}, 1);
 }
 
@@ -58,6 +61,20 @@ Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_l
     next.push_back(slice(seen, -2, from).detach());
   }
   return next;
+}
+
+void start_to_mask(Call& call, int64_t n, Device device) {
+  if (!call.seq_start_pos.defined()) return;
+  const Tensor real = ge(arange(n).to(device), unsqueeze(call.seq_start_pos, -1));
+  call.padding_mask = call.padding_mask.defined() ? logical_and(call.padding_mask, real) : real;
+  call.seq_start_pos = {};
+}
+
+void shift_mems(Call& call, int64_t by) {
+  for (Tensors* list : {&call.mems, &call.mem_masks}) {
+    const auto n = std::clamp<int64_t>(by, 0, static_cast<int64_t>(list->size()));
+    std::rotate(list->begin(), list->begin() + n, list->end());
+  }
 }
 
 void hand_on_positions(Call& call, const AttentionLayers& layers) {
