@@ -6,7 +6,7 @@
 
 namespace weft::xt {
 
-/// The turns of some places: what queries and keys are multiplied by. Each [b or 1, n, r / 2]; scale undefined but for
+/// The angles that some places turn queries and keys by, in radians. Each [b or 1, n, r / 2]; scale undefined but for
 /// xPos.
 struct Rotation {
   Tensor cos, sin, scale;
