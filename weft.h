@@ -24,12 +24,15 @@
 #include <weft/ops/einops.h>
 #include <weft/ops/einsum.h>
 #include <weft/ops/fft.h>
+#include <weft/ops/glu.h>
 #include <weft/ops/index.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/loss.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/norm.h>
 #include <weft/ops/random.h>
 #include <weft/ops/reduce.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/scan.h>
 #include <weft/ops/shape.h>
 #include <weft/ops/softmax.h>

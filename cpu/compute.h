@@ -9,7 +9,7 @@ namespace weft::cpu {
 template <class T>
 Tensor compute_copy(const Tensor& x) {
   if (!x.defined() || (x.dtype() == dtype_of<T>() && x.is_contiguous())) return x;
-  Tensor y = empty(x.shape(), dtype_of<T>());
+  Tensor y = empty_like(x, dtype_of<T>());
   map<T, T>([](T v) { return v; }, x, y);
   return y;
 }
@@ -17,7 +17,7 @@ Tensor compute_copy(const Tensor& x) {
 /// Memory to compute y in: y itself where the types agree.
 template <class T>
 Tensor compute_output(const Tensor& y) {
-  return !y.defined() || y.dtype() == dtype_of<T>() ? y : empty(y.shape(), dtype_of<T>());
+  return !y.defined() || y.dtype() == dtype_of<T>() ? y : empty_like(y, dtype_of<T>());
 }
 
 /// Brings what was computed in compute_output(y) to y.

@@ -1,29 +1,42 @@
-// Sums and extremes over a block of kThreads threads, always in the same order.
+// Sums and extremes over a warp or a block of kThreads threads, always in the same order.
 #pragma once
 
 #include <weft/cuda/common.cuh>
 
+#include <limits>
+
 namespace weft::cuda {
 
-/// f over every thread's v; all threads get the result. part: shared memory for kThreads values.
+/// f over the v of a warp's lanes; all of them get the result. In each step two lanes combine the same two values, so
+/// that f, which must not care for their order, gives both the same bits.
 template <class C, class F>
+__device__ C warp_reduce(C v, F f) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) v = f(v, __shfl_xor_sync(~0u, v, step));
+  return v;
+}
+
+/// f over every thread's v in a block of `threads`; all threads get the result. part: shared memory for at least a
+/// value a warp, which may be used again for the next call.
+template <int threads = kThreads, class C, class F>
 __device__ C block_reduce(C v, C* part, F f) {
+  constexpr int warps = threads / 32;
+  v = warp_reduce(v, f);
+  __syncthreads();  // part has been read by those before
+  if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
   __syncthreads();
-  part[threadIdx.x] = v;
-  __syncthreads();
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) part[threadIdx.x] = f(part[threadIdx.x], part[threadIdx.x + half]);
-    __syncthreads();
-  }
-  return part[0];
+  v = part[threadIdx.x % warps];
+#pragma unroll
+  for (int step = warps / 2; step > 0; step /= 2) v = f(v, __shfl_xor_sync(~0u, v, step));
+  return v;
 }
-template <class C>
+template <int threads = kThreads, class C>
 __device__ C block_sum(C v, C* part) {
-  return block_reduce(v, part, [](C a, C b) { return a + b; });
+  return block_reduce<threads>(v, part, [](C a, C b) { return a + b; });
 }
-template <class C>
+template <int threads = kThreads, class C>
 __device__ C block_max(C v, C* part) {
-  return block_reduce(v, part, [](C a, C b) { return a > b ? a : b; });
+  return block_reduce<threads>(v, part, [](C a, C b) { return a > b ? a : b; });
 }
 
 /// A block a row: kernel<<<...>>> with the rows dealt out in turn.

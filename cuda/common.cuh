@@ -2,7 +2,11 @@
 // that it computes in (float, double, int64_t); operands of other dtypes are converted as they are read and written.
 #pragma once
 
+#include <weft/ops/random.h>
 #include <weft/tensor/tensor.h>
+
+#include <functional>
+#include <type_traits>
 
 #include <cuda_runtime.h>
 
@@ -17,12 +21,16 @@ class DeviceScope {
   explicit DeviceScope(const Tensor& x) : DeviceScope(x.device()) {}
   explicit DeviceScope(Device device) {
     check_cuda(cudaGetDevice(&before_), "device");
-    if (before_ != device.index) check_cuda(cudaSetDevice(device.index), "device");
+    changed_ = before_ != device.index;
+    if (changed_) check_cuda(cudaSetDevice(device.index), "device");
   }
-  ~DeviceScope() { cudaSetDevice(before_); }
+  ~DeviceScope() {
+    if (changed_) cudaSetDevice(before_);
+  }
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
 /// The calling thread's stream on the current device: everything it asks for goes there, in order.
@@ -54,6 +62,44 @@ Fault fault(const char* op, int64_t dim, int64_t size,
             const char* text = "index {index} is out of range for dim {dim} of size {size}");
 /// Throws what a kernel has reported on the current device. The caller has waited for the kernels it asks about.
 void check_faults();
+/// Waits for all that this thread's stream has been asked, then check_faults. An error while a graph is being captured:
+/// "op: waits for the device, which a step that is being captured cannot".
+void wait(const char* op);
+
+/// An argument of a kernel whose value changes from one replay of a captured graph (cuda/graph.h) to the next: a step's
+/// number, a learning rate, a position in a random stream. Passed by value; get() is for the device.
+template <class T>
+struct Replayed {
+  T value{};
+  const T* slot = nullptr;  // in device memory that belongs to the graph and is written before each replay
+  __device__ T get() const { return slot ? *slot : value; }
+};
+
+/// Asked by replayed(): a slot of the graph that this thread is capturing, or nullptr where it captures none. now: what
+/// the first replay sees; next writes what the following one sees.
+const void* replay_slot(const void* now, size_t bytes, std::function<void(void*)> next);
+
+/// now for a launch that runs at once and for the first replay of a captured one; each later replay calls next, in the
+/// order of the captured program.
+template <class T>
+Replayed<T> replayed(T now, std::function<T()> next) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 32 && alignof(T) <= 16, "a slot holds 32 bytes");
+  auto write = [next = std::move(next)](void* to) { *static_cast<T*>(to) = next(); };
+  return {now, static_cast<const T*>(replay_slot(&now, sizeof(T), std::move(write)))};
+}
+
+/// Where a kernel draws from: philox_at(at) on the host, Generator::State at = random.get() on the device. A replayed
+/// launch draws what the program that was captured would have drawn at that step, had it run.
+struct PhiloxAt {
+  Replayed<Generator::State> start;
+  uint64_t skip = 0;  // from where the captured program found its generator to where this launch draws
+  __device__ Generator::State get() const {
+    Generator::State at = start.get();
+    at.offset += skip;
+    return at;
+  }
+};
+PhiloxAt philox_at(Generator::State at);
 
 inline constexpr int kThreads = 256;
 
@@ -161,6 +207,7 @@ struct Space {
   int64_t sizes[kMaxDims];
   Operand operand[N];
 
+  Space() = default;
   Space(const Shape& shape, const Tensor* const (&tensors)[N]) {
     numel = shape.numel();
     for (int k = 0; k < N; ++k) operand[k].data = data_of(*tensors[k]);

@@ -1,5 +1,8 @@
+// A row that fits into registers is read once and written once, each way; the sums over rows that weight and bias get
+// are kept by each block and added up by a second kernel. Other rows (float64, very long ones) take a block and several
+// passes.
 #include <weft/ops/norm_kind.h>
-#include <weft/cuda/block.cuh>
+#include <weft/cuda/rows.cuh>
 
 #include <cmath>
 
@@ -7,109 +10,341 @@ namespace weft::cuda {
 
 namespace {
 
-struct Vector {
-  Data data;
-  int64_t stride;
-  template <class C>
-  __device__ C at(int64_t i, C otherwise) const {
-    return data.data ? data.load<C>(i * stride) : otherwise;
+// What all kernels here get. x̂ = (x - mean)·r, y = x̂·weight + bias.
+template <class C>
+struct Norm {
+  NormKind kind;
+  int64_t rows, n;
+  Data weight, bias;  // contiguous, or no data: 1 and 0
+  C eps;
+  C* stats;  // [2, rows]: mean, r
+
+  __host__ __device__ bool limited() const { return kind == NormKind::scale || kind == NormKind::l2; }
+  // From Σ (x - mean)².
+  __device__ C scale(C power) const {
+    if (kind != NormKind::l2) power /= C(n);
+    const C root = ::sqrt(limited() ? power : power + eps);
+    return C(1) / (limited() && root < eps ? eps : root);
   }
+  // From Σ h and Σ h·x̂ with h = dy·weight, the c of dx = r·(h - c[0] - x̂·c[1]), as on the CPU.
+  __device__ void coefficients(C r, C (&c)[2]) const {
+    c[0] = kind == NormKind::layer ? c[0] / C(n) : C(0);
+    c[1] = limited() && !(r < C(1) / eps) ? C(0) : kind == NormKind::l2 ? c[1] : c[1] / C(n);
+  }
+  __device__ C factor(int64_t i) const { return weight.data ? weight.load<C>(i) : C(1); }
+  __device__ C shift(int64_t i) const { return bias.data ? bias.load<C>(i) : C(0); }
 };
-// x: contiguous or undefined
-Vector vector(const Tensor& x) { return {data_of(x), 1}; }
-Tensor plain(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+
+// A parameter as the kernels read it: of x's dtype or float32.
+Tensor plain(const Tensor& p, const Tensor& x) {
+  if (!p.defined()) return p;
+  return (p.dtype() == x.dtype() || x.dtype() == float64 ? p : p.to(float32)).contiguous();
+}
+
+// --- rows in registers -----------------------------------------------------------------------------------------------
+
+// residual, sum: none, or what is normalised is sum = x + residual, as its dtype holds it.
+template <class T, class S>
+__global__ void __launch_bounds__(kThreads) norm_kernel(Norm<float> a, const T* x, const T* residual, T* sum, T* y) {
+  __shared__ float part[kThreads / 32];
+  const int n = static_cast<int>(a.n);
+  for (int64_t row = S::first(); row < a.rows; row += S::step()) {
+    // Load.
+    float v[S::E];
+    load_row<S>(x + row * n, n, v);
+    if (residual) {
+      float more[S::E];
+      load_row<S>(residual + row * n, n, more);
+#pragma unroll
+      for (int e = 0; e < S::E; ++e) v[e] = widen(narrow<T>(v[e] + more[e]));
+      store_row<S>(sum + row * n, n, v);
+    }
+
+    // Statistics.
+    float mean = 0, power = 0;
+    if (a.kind == NormKind::layer) {
+#pragma unroll
+      for (int e = 0; e < S::E; ++e) mean += v[e];
+      mean = S::sum(mean, part) / static_cast<float>(n);
+    }
+    each_pack<S>(n, [&](int k, int) {
+#pragma unroll
+      for (int e = k * S::V; e < (k + 1) * S::V; ++e) power += (v[e] - mean) * (v[e] - mean);
+    });
+    const float r = a.scale(S::sum(power, part));
+    if (S::thread() == 0) a.stats[row] = mean, a.stats[a.rows + row] = r;
+
+    // Result.
+    each_pack<S>(n, [&](int k, int i) {
+      float* p = v + k * S::V;
+      float w[S::V], b[S::V];
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) w[j] = 1, b[j] = 0;
+      if (a.weight.data) load_pack<T>(a.weight, i, w);
+      if (a.bias.data) load_pack<T>(a.bias, i, b);
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) p[j] = (p[j] - mean) * r * w[j] + b[j];
+    });
+    store_row<S>(y + row * n, n, v);
+  }
+}
+
+// One block's sums over its rows: over the warps that share columns, in order.
+template <class S>
+__device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
+  if constexpr (S::rows == 1) {
+    each_pack<S>(n, [&](int k, int i) {
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) out[i + j] = sum[k * S::V + j];
+    });
+  } else {
+    __shared__ float columns[S::rows][S::G * S::E];
+    __syncthreads();  // they have been read by those before
+    each_pack<S>(n, [&](int k, int i) {
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) columns[threadIdx.x / S::G][i + j] = sum[k * S::V + j];
+    });
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += S::threads) {
+      float total = 0;
+#pragma unroll
+      for (int g = 0; g < S::rows; ++g) total += columns[g][i];
+      out[i] = total;
+    }
+  }
+}
+
+// How many blocks of the kernel below a multiprocessor holds: what its registers leave room for. They stay for all
+// rows.
+template <class S>
+constexpr int kResident = S::G == 32  ? (S::E <= 8    ? 6
+                                         : S::E <= 16 ? 4
+                                         : S::E <= 24 ? 3
+                                                      : 2)
+                          : S::E <= 8 ? 3
+                                      : 1;
+
+// partial: [2, blocks, n], a block's Σ dy·x̂ and Σ dy over its rows; none where it is not wanted.
+template <class T, class S>
+__global__ void __launch_bounds__(S::threads, kResident<S>)
+    norm_backward_kernel(Norm<float> a, const T* x, const T* dy, const T* dsum, T* dx, float* partial_w,
+                         float* partial_b) {
+  __shared__ float part[kThreads / 32];
+  const int n = static_cast<int>(a.n);
+  float dw[S::E] = {}, db[S::E] = {};
+  for (int64_t row = S::first(); row < a.rows; row += S::step()) {
+    // Load: x becomes x̂.
+    float v[S::E], g[S::E];
+    load_row<S>(x + row * n, n, v);
+    load_row<S>(dy + row * n, n, g);
+    const float mean = a.stats[row], r = a.stats[a.rows + row];
+    // Sums: over rows as they are, over the row with g as h = dy·weight.
+    float c[2] = {0, 0};
+    each_pack<S>(n, [&](int k, int i) {
+      float w[S::V];
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) w[j] = 1;
+      if (a.weight.data) load_pack<T>(a.weight, i, w);
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) {
+        const int e = k * S::V + j;
+        v[e] = (v[e] - mean) * r;
+        dw[e] += g[e] * v[e];
+        db[e] += g[e];
+        g[e] *= w[j];
+        c[0] += g[e];
+        c[1] += g[e] * v[e];
+      }
+    });
+    c[0] = S::sum(c[0], part);
+    c[1] = S::sum(c[1], part);
+    a.coefficients(r, c);
+    // Result.
+#pragma unroll
+    for (int e = 0; e < S::E; ++e) g[e] = (g[e] - c[0] - v[e] * c[1]) * r;
+    if (dsum) {
+      load_row<S>(dsum + row * n, n, v);
+#pragma unroll
+      for (int e = 0; e < S::E; ++e) g[e] += v[e];
+    }
+    store_row<S>(dx + row * n, n, g);
+  }
+  if (partial_w) store_sums<S>(n, dw, partial_w + int64_t{blockIdx.x} * n);
+  if (partial_b) store_sums<S>(n, db, partial_b + int64_t{blockIdx.x} * n);
+}
+
+// --- rows in several passes ------------------------------------------------------------------------------------------
 
 template <class C>
-__global__ void norm_kernel(NormKind kind, Data x, int64_t rows, int64_t n, Vector weight, Vector bias, C eps, Data y,
-                            C* stats) {
-  __shared__ C part[kThreads];
-  WEFT_ROW_LOOP(row, rows) {
-    C mean = 0, power = 0;
-    if (kind == NormKind::layer) {
-      WEFT_THREAD_LOOP(i, n) mean += x.load<C>(row * n + i);
-      mean = block_sum(mean, part) / C(n);
+__global__ void norm_passes_kernel(Norm<C> a, Data x, Data residual, Data sum, Data y) {
+  __shared__ C part[kThreads / 32];
+  WEFT_ROW_LOOP(row, a.rows) {
+    const int64_t at = row * a.n;
+    if (residual.data) {  // a thread meets its own elements again
+      WEFT_THREAD_LOOP(i, a.n) sum.store(at + i, x.load<C>(at + i) + residual.load<C>(at + i));
     }
-    WEFT_THREAD_LOOP(i, n) {
-      const C v = x.load<C>(row * n + i) - mean;
+    const Data in = residual.data ? sum : x;
+    C mean = 0, power = 0;
+    if (a.kind == NormKind::layer) {
+      WEFT_THREAD_LOOP(i, a.n) mean += in.load<C>(at + i);
+      mean = block_sum(mean, part) / C(a.n);
+    }
+    WEFT_THREAD_LOOP(i, a.n) {
+      const C v = in.load<C>(at + i) - mean;
       power += v * v;
     }
-    power = block_sum(power, part);
-    if (kind != NormKind::l2) power /= C(n);
-    const bool limited = kind == NormKind::scale || kind == NormKind::l2;
-    const C root = ::sqrt(limited ? power : power + eps), r = C(1) / (limited && root < eps ? eps : root);
-    WEFT_THREAD_LOOP(i, n)
-    y.store(row * n + i, (x.load<C>(row * n + i) - mean) * r * weight.at(i, C(1)) + bias.at(i, C(0)));
-    if (threadIdx.x == 0) stats[row] = mean, stats[rows + row] = r;
+    const C r = a.scale(block_sum(power, part));
+    WEFT_THREAD_LOOP(i, a.n) y.store(at + i, (in.load<C>(at + i) - mean) * r * a.factor(i) + a.shift(i));
+    if (threadIdx.x == 0) a.stats[row] = mean, a.stats[a.rows + row] = r;
   }
 }
 
-// With x̂ = (x - mean)·r and h = dy·weight: dx = r·(h - c1 - x̂·c2), as on the CPU.
 template <class C>
-__global__ void norm_dx_kernel(NormKind kind, Data x, int64_t rows, int64_t n, Vector weight, C eps, const C* stats,
-                               Data dy, Data dx) {
-  __shared__ C part[kThreads];
-  const bool limited = kind == NormKind::scale || kind == NormKind::l2;
-  WEFT_ROW_LOOP(row, rows) {
-    const C mean = stats[row], r = stats[rows + row];
-    C c1 = 0, c2 = 0;
-    WEFT_THREAD_LOOP(i, n) {
-      const C h = dy.load<C>(row * n + i) * weight.at(i, C(1));
-      c1 += h;
-      c2 += h * ((x.load<C>(row * n + i) - mean) * r);
+__global__ void norm_dx_kernel(Norm<C> a, Data x, Data dy, Data dsum, Data dx) {
+  __shared__ C part[kThreads / 32];
+  WEFT_ROW_LOOP(row, a.rows) {
+    const int64_t at = row * a.n;
+    const C mean = a.stats[row], r = a.stats[a.rows + row];
+    C c[2] = {0, 0};
+    WEFT_THREAD_LOOP(i, a.n) {
+      const C h = dy.load<C>(at + i) * a.factor(i);
+      c[0] += h;
+      c[1] += h * ((x.load<C>(at + i) - mean) * r);
     }
-    c1 = block_sum(c1, part), c2 = block_sum(c2, part);
-    c1 = kind == NormKind::layer ? c1 / C(n) : C(0);
-    c2 = limited && !(r < C(1) / eps) ? C(0) : kind == NormKind::l2 ? c2 : c2 / C(n);
-    WEFT_THREAD_LOOP(i, n) {
-      const C h = dy.load<C>(row * n + i) * weight.at(i, C(1));
-      dx.store(row * n + i, (h - c1 - (x.load<C>(row * n + i) - mean) * r * c2) * r);
+    c[0] = block_sum(c[0], part), c[1] = block_sum(c[1], part);
+    a.coefficients(r, c);
+    WEFT_THREAD_LOOP(i, a.n) {
+      const C h = dy.load<C>(at + i) * a.factor(i);
+      const C more = dsum.data ? dsum.load<C>(at + i) : C(0);
+      dx.store(at + i, (h - c[0] - (x.load<C>(at + i) - mean) * r * c[1]) * r + more);
     }
   }
 }
 
-// A block a column: dweight = Σ dy·x̂, dbias = Σ dy over rows.
+// A thread a column, a block (in y) each `chunk` rows: partial as above.
 template <class C>
-__global__ void norm_dw_kernel(Data x, int64_t rows, int64_t n, const C* stats, Data dy, C* dweight, C* dbias) {
-  __shared__ C part[kThreads];
-  WEFT_ROW_LOOP(i, n) {
+__global__ void norm_dw_kernel(Norm<C> a, int64_t chunk, Data x, Data dy, C* partial_w, C* partial_b) {
+  const int64_t first = blockIdx.y * chunk, last = first + chunk < a.rows ? first + chunk : a.rows;
+  WEFT_GRID_LOOP(i, a.n) {
     C w = 0, b = 0;
-    WEFT_THREAD_LOOP(row, rows) {
-      const C g = dy.load<C>(row * n + i);
-      w += g * ((x.load<C>(row * n + i) - stats[row]) * stats[rows + row]);
+    for (int64_t row = first; row < last; ++row) {
+      const C g = dy.load<C>(row * a.n + i);
+      w += g * ((x.load<C>(row * a.n + i) - a.stats[row]) * a.stats[a.rows + row]);
       b += g;
     }
-    w = block_sum(w, part), b = block_sum(b, part);
-    if (threadIdx.x == 0) {
-      if (dweight) dweight[i] = w;
-      if (dbias) dbias[i] = b;
-    }
+    if (partial_w) partial_w[blockIdx.y * a.n + i] = w;
+    if (partial_b) partial_b[blockIdx.y * a.n + i] = b;
   }
 }
+
+// --- the second stage: sums over blocks ------------------------------------------------------------------------------
+
+// partial: [blocks, n] → out [n]. 32 columns a block, whose 32 warps take every 32nd row; y of the grid: weight, bias.
+template <class C>
+__global__ void __launch_bounds__(1024)
+    sum_blocks_kernel(const C* partial_w, const C* partial_b, int blocks, int64_t n, C* dweight, C* dbias) {
+  __shared__ C part[32][33];
+  const C* partial = blockIdx.y == 0 ? partial_w : partial_b;
+  C* out = blockIdx.y == 0 ? dweight : dbias;
+  if (!partial) return;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t i = int64_t{blockIdx.x} * 32 + lane;
+  C total = 0;
+  if (i < n) {
+#pragma unroll 4
+    for (int b = warp; b < blocks; b += 32) total += partial[b * n + i];
+  }
+  part[warp][lane] = total;
+  __syncthreads();
+  const C sum = warp_reduce(part[lane][warp], [](C a, C b) { return a + b; });  // of column `warp`
+  const int64_t column = int64_t{blockIdx.x} * 32 + warp;
+  if (lane == 0 && column < n) out[column] = sum;
+}
+
+template <class C>
+struct Partial {  // [blocks, n] each, or none
+  int blocks;
+  Tensor memory;
+  C *w = nullptr, *b = nullptr;
+
+  Partial(int blocks, int64_t n, const Tensor& dweight, const Tensor& dbias) : blocks(blocks) {
+    const int64_t size = blocks * n, count = int64_t{dweight.defined()} + int64_t{dbias.defined()};
+    if (count == 0) return;
+    memory = empty({count * size}, dtype_of<C>(), (dweight.defined() ? dweight : dbias).device());
+    C* next = memory.data<C>();
+    if (dweight.defined()) w = next, next += size;
+    if (dbias.defined()) b = next;
+  }
+  void sum(int64_t n, Tensor& dweight, Tensor& dbias) const {
+    if (!w && !b) return;
+    const dim3 grid(static_cast<unsigned>((n + 31) / 32), 2);
+    sum_blocks_kernel<C>
+        <<<grid, 1024, 0, stream()>>>(w, b, blocks, n, w ? dweight.data<C>() : nullptr, b ? dbias.data<C>() : nullptr);
+    check_cuda(cudaGetLastError(), "norm");
+  }
+};
+
+template <class C>
+Norm<C> arguments(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias, double eps,
+                  const Tensor& stats) {
+  return {kind, x.numel() / n, n, data_of(weight), data_of(bias), C(eps), stats.data<C>()};
+}
+
+template <class T>
+T* pointer(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+
+bool aligned(const Tensor& x) { return !x.defined() || reinterpret_cast<uintptr_t>(x.raw_data()) % 16 == 0; }
 
 }  // namespace
 
-void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, const Tensor& bias0, double eps, Tensor& y,
-          Tensor& stats) {
-  const Tensor weight = plain(weight0), bias = plain(bias0);
+void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight0, const Tensor& bias0,
+          double eps, Tensor& sum, Tensor& y, Tensor& stats) {
   DeviceScope scope(x);
-  const int64_t rows = x.numel() / n;
+  const Tensor weight = plain(weight0, x), bias = plain(bias0, x);
+  const bool packed = packs(x, n) && packs(residual, n) && packs(y, n) && aligned(weight) && aligned(bias);
+  const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
+    const auto a = arguments<float>(kind, x, n, weight, bias, eps, stats);
+    return in_registers<T>(n, packed, [&]<class S>(S) {
+      norm_kernel<T, S><<<row_blocks<S>(a.rows, 132 * 16), kThreads, 0, stream()>>>(
+          a, x.data<T>(), pointer<T>(residual), pointer<T>(sum), y.data<T>());
+      check_cuda(cudaGetLastError(), "norm");
+    });
+  });
+  if (done) return;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
-    launch_rows("norm", rows, norm_kernel<C>, kind, data_of(x), rows, n, vector(weight), vector(bias), C(eps),
-                data_of(y), stats.data<C>());
+    const auto a = arguments<C>(kind, x, n, weight, bias, eps, stats);
+    launch_rows("norm", a.rows, norm_passes_kernel<C>, a, data_of(x), data_of(residual), data_of(sum), data_of(y));
   });
 }
 
 void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, double eps, const Tensor& stats,
-                   const Tensor& dy, Tensor& dx, Tensor& dweight, Tensor& dbias) {
-  const Tensor weight = plain(weight0);
+                   const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   DeviceScope scope(x);
-  const int64_t rows = x.numel() / n;
+  const Tensor weight = plain(weight0, x);
+  const bool packed = packs(x, n) && packs(dy, n) && packs(dsum, n) && packs(dx, n) && aligned(weight);
+  const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
+    const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
+    return in_registers<T, 128>(n, packed, [&]<class S>(S) {
+      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
+      norm_backward_kernel<T, S><<<partial.blocks, kThreads, 0, stream()>>>(
+          a, x.data<T>(), dy.data<T>(), pointer<T>(dsum), dx.data<T>(), partial.w, partial.b);
+      check_cuda(cudaGetLastError(), "norm");
+      partial.sum(n, dweight, dbias);
+    });
+  });
+  if (done) return;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
-    launch_rows("norm", rows, norm_dx_kernel<C>, kind, data_of(x), rows, n, vector(weight), C(eps), stats.data<C>(),
-                data_of(dy), data_of(dx));
+    const auto a = arguments<C>(kind, x, n, weight, {}, eps, stats);
+    launch_rows("norm", a.rows, norm_dx_kernel<C>, a, data_of(x), data_of(dy), data_of(dsum), data_of(dx));
     if (!dweight.defined() && !dbias.defined()) return;
-    launch_rows("norm", n, norm_dw_kernel<C>, data_of(x), rows, n, stats.data<C>(), data_of(dy),
-                dweight.defined() ? dweight.data<C>() : nullptr, dbias.defined() ? dbias.data<C>() : nullptr);
+    const int64_t chunk = std::max<int64_t>(16, (a.rows + 63) / 64);
+    const Partial<C> partial(static_cast<int>((a.rows + chunk - 1) / chunk), n, dweight, dbias);
+    const dim3 grid(blocks_for(n), partial.blocks);
+    norm_dw_kernel<C><<<grid, kThreads, 0, stream()>>>(a, chunk, data_of(x), data_of(dy), partial.w, partial.b);
+    check_cuda(cudaGetLastError(), "norm");
+    partial.sum(n, dweight, dbias);
   });
 }
 

@@ -1,95 +1,216 @@
-#include <weft/cuda/runtime.h>
-#include <weft/cuda/common.cuh>
+// Devices, streams, events and faults.
+#include <weft/cuda/state.cuh>
 
-#include <atomic>
+#include <array>
 #include <cstring>
-#include <mutex>
 
 namespace weft::cuda {
+
+namespace {
+// Errors of a kernel, met by whatever call comes next; the process cannot use the device any more.
+bool is_late(cudaError_t status) {
+  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchFailure || status == cudaErrorMisalignedAddress ||
+         status == cudaErrorIllegalInstruction || status == cudaErrorAssert || status == cudaErrorHardwareStackError;
+}
+}  // namespace
 
 void check_cuda(cudaError_t status, const char* op) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that can be recovered from is not to be met again
-  fail(op, ": CUDA error: ", cudaGetErrorString(status));
+  fail(op, ": CUDA error: ", cudaGetErrorString(status),
+       is_late(status) ? " (met here; a kernel before may have made it: CUDA_LAUNCH_BLOCKING=1 shows which)" : "");
 }
 
 int device_count() {
-  int n = 0;
-  if (cudaGetDeviceCount(&n) != cudaSuccess) {
+  static const int count = [] {
+    int n = 0;
+    if (cudaGetDeviceCount(&n) == cudaSuccess) return n;
     cudaGetLastError();
     return 0;
-  }
-  return n;
-}
-
-namespace {
-
-constexpr int kMaxDevices = 16;
-
-struct Counters {
-  std::mutex mutex;
-  MemoryStats stats;
-  std::atomic<bool> ready = false;
-  cudaStream_t stream = nullptr;
-  int* fault_lock = nullptr;
-  FaultReport* fault_report = nullptr;
-};
-
-// Never destroyed: tensors with static lifetime may still free at exit.
-Counters& counters(int device) {
-  static Counters* all = new Counters[kMaxDevices];
-  return all[device];
-}
-
-cudaMemPool_t pool_of(Device device) {
-  cudaMemPool_t pool;
-  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device.index), "cuda memory");
-  return pool;
-}
-
-// The stream, the memory pool and the place for fault reports, made when a device is first used. It is the current one.
-Counters& prepared(Device device) {
-  Counters& c = counters(device.index);
-  if (c.ready.load(std::memory_order_acquire)) return c;
-  std::unique_lock lock(c.mutex);
-  if (c.ready) return c;
-  uint64_t keep = UINT64_MAX;  // freed memory stays in the pool
-  check_cuda(cudaMemPoolSetAttribute(pool_of(device), cudaMemPoolAttrReleaseThreshold, &keep), "cuda memory");
-  check_cuda(cudaStreamCreateWithFlags(&c.stream, cudaStreamNonBlocking), "stream");
-  check_cuda(cudaMalloc(&c.fault_lock, sizeof(int)), "cuda memory");
-  check_cuda(cudaMemset(c.fault_lock, 0, sizeof(int)), "cuda memory");
-  check_cuda(cudaHostAlloc(&c.fault_report, sizeof(FaultReport), cudaHostAllocPortable), "cuda memory");
-  *c.fault_report = {};
-  c.ready.store(true, std::memory_order_release);
-  return c;
-}
-
-Counters& prepared() {
-  int device = 0;
-  check_cuda(cudaGetDevice(&device), "device");
-  return prepared(Device::cuda(device));
+  }();
+  return count;
 }
 
 void require(Device device) {
-  check(device.index >= 0 && device.index < std::min(device_count(), kMaxDevices), "cuda: there is no device ", device,
-        " (", device_count(), " found)");
+  check(device.is_cuda() && device.index >= 0 && device.index < std::min(device_count(), kMaxDevices),
+        "cuda: there is no device ", device, " (", device_count(), " found)");
+}
+
+// --- a device's state ------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Never destroyed: tensors with static lifetime may still free at exit.
+DeviceState& raw_state(int device) {
+  static DeviceState* all = new DeviceState[kMaxDevices];
+  return all[device];
+}
+
+int current_device() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "device");
+  return device;
 }
 
 }  // namespace
 
-cudaStream_t stream() { return prepared().stream; }
+DeviceState& state_of(Device device) {
+  DeviceState& s = raw_state(device.index);
+  if (s.ready.load(std::memory_order_acquire)) return s;
+  std::unique_lock lock(s.mutex);
+  if (s.ready) return s;
+  DeviceScope scope(device);
+  cudaMemPool_t pool;
+  uint64_t keep = UINT64_MAX;  // freed memory stays in the pool
+  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device.index), "cuda memory");
+  check_cuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "cuda memory");
+  check_cuda(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking), "stream");
+  check_cuda(cudaMalloc(&s.fault_lock, sizeof(int)), "cuda memory");
+  check_cuda(cudaMemset(s.fault_lock, 0, sizeof(int)), "cuda memory");
+  check_cuda(cudaHostAlloc(&s.fault_report, sizeof(FaultReport), cudaHostAllocPortable), "cuda memory");
+  *s.fault_report = {};
+  s.ready.store(true, std::memory_order_release);
+  return s;
+}
+
+DeviceState& current_state() { return state_of(Device::cuda(current_device())); }
+
+// --- streams and events ----------------------------------------------------------------------------------------------
+
+cudaStream_t& override_stream(int device) {
+  thread_local std::array<cudaStream_t, kMaxDevices> current = {};
+  return current[static_cast<size_t>(device)];
+}
+
+cudaStream_t stream() {
+  const int device = current_device();
+  const cudaStream_t mine = override_stream(device);
+  return mine ? mine : state_of(Device::cuda(device)).stream;
+}
+
+namespace {
+
+cudaStream_t stream_on(Device device) {
+  DeviceScope scope(device);
+  return stream();
+}
+cudaEvent_t event_of(void* handle) { return static_cast<cudaEvent_t>(handle); }
+cudaStream_t stream_of(void* handle) { return static_cast<cudaStream_t>(handle); }
+
+}  // namespace
+
+cudaStream_t borrow_stream(Device device) {
+  DeviceScope scope(device);
+  DeviceState& s = state_of(device);
+  std::unique_lock lock(s.mutex);
+  cudaStream_t stream;
+  if (s.idle_streams.empty()) {
+    check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+    return stream;
+  }
+  stream = s.idle_streams.back();
+  s.idle_streams.pop_back();
+  return stream;
+}
+
+void return_stream(Device device, cudaStream_t stream) noexcept {
+  DeviceState& s = raw_state(device.index);
+  std::unique_lock lock(s.mutex);
+  s.idle_streams.push_back(stream);
+}
+
+void order(cudaStream_t earlier, cudaStream_t later) {
+  if (earlier == later) return;
+  cudaEvent_t mark;
+  check_cuda(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "stream");
+  const cudaError_t recorded = cudaEventRecord(mark, earlier);
+  const cudaError_t waited = recorded == cudaSuccess ? cudaStreamWaitEvent(later, mark) : recorded;
+  cudaEventDestroy(mark);  // its memory goes when the streams are past it
+  check_cuda(waited, "stream");
+}
+
+Stream::Stream(Device device) : device_(device) {
+  require(device);
+  handle_ = borrow_stream(device);
+}
+
+Stream::~Stream() { return_stream(device_, stream_of(handle_)); }
+
+void Stream::wait(const Event& event) {
+  check_cuda(cudaStreamWaitEvent(stream_of(handle_), event_of(event.handle_)), "stream");
+}
+
+void Stream::synchronize() {
+  DeviceScope scope(device_);
+  StreamScope inside(*this);
+  cuda::wait("stream");
+}
+
+StreamScope::StreamScope(const Stream& stream) : device_(stream.device_) {
+  order(stream_on(device_), stream_of(stream.handle_));
+  cudaStream_t& current = override_stream(device_.index);
+  before_ = current;
+  current = stream_of(stream.handle_);
+}
+
+StreamScope::~StreamScope() { override_stream(device_.index) = stream_of(before_); }
+
+Event::Event(Device device) : device_(device) {
+  require(device);
+  DeviceScope scope(device);
+  cudaEvent_t handle;
+  check_cuda(cudaEventCreate(&handle), "event");
+  handle_ = handle;
+}
+
+Event::~Event() { cudaEventDestroy(event_of(handle_)); }
+
+void Event::record() { check_cuda(cudaEventRecord(event_of(handle_), stream_on(device_)), "event"); }
+
+void Event::record(const Stream& stream) {
+  check_cuda(cudaEventRecord(event_of(handle_), stream_of(stream.handle_)), "event");
+}
+
+void Event::stream_wait() const { check_cuda(cudaStreamWaitEvent(stream_on(device_), event_of(handle_)), "event"); }
+
+void Event::wait() const {
+  refuse_capture("event");
+  check_cuda(cudaEventSynchronize(event_of(handle_)), "event");
+  DeviceScope scope(device_);
+  check_faults();
+}
+
+bool Event::reached() const {
+  const cudaError_t status = cudaEventQuery(event_of(handle_));
+  if (status == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check_cuda(status, "event");
+  return true;
+}
+
+double Event::milliseconds_since(const Event& start) const {
+  start.wait();
+  wait();
+  float ms = 0;
+  check_cuda(cudaEventElapsedTime(&ms, event_of(start.handle_), event_of(handle_)), "event");
+  return ms;
+}
+
+// --- waiting and faults ----------------------------------------------------------------------------------------------
 
 Fault fault(const char* op, int64_t dim, int64_t size, const char* text) {
-  Counters& c = prepared();
-  return {c.fault_lock, c.fault_report, op, text, dim, size};
+  DeviceState& s = current_state();
+  return {s.fault_lock, s.fault_report, op, text, dim, size};
 }
 
 void check_faults() {
-  Counters& c = prepared();
-  if (!c.fault_report->raised) return;
-  const FaultReport r = *c.fault_report;
-  *c.fault_report = {};
-  check_cuda(cudaMemsetAsync(c.fault_lock, 0, sizeof(int), c.stream), "faults");
+  DeviceState& s = current_state();
+  if (!*static_cast<volatile int*>(&s.fault_report->raised)) return;
+  const FaultReport r = *s.fault_report;
+  *s.fault_report = {};
+  check_cuda(cudaMemsetAsync(s.fault_lock, 0, sizeof(int), s.stream), "faults");
   std::string text = r.text;
   for (const auto& [name, value] : {std::pair{"{index}", r.index}, {"{dim}", r.dim}, {"{size}", r.size}}) {
     if (const size_t at = text.find(name); at != std::string::npos)
@@ -98,64 +219,23 @@ void check_faults() {
   fail(r.op, ": ", text);
 }
 
-void synchronize(Device device) {
-  require(device);
-  DeviceScope scope(device);
-  check_cuda(cudaDeviceSynchronize(), "synchronize");
+void refuse_capture(const char* op) {
+  if (capturing()) [[unlikely]]
+    fail(op, ": waits for the device, which a step that is being captured cannot (cuda/graph.h)");
+}
+
+void wait(const char* op) {
+  refuse_capture(op);
+  check_cuda(cudaStreamSynchronize(stream()), op);
   check_faults();
 }
 
-void* allocate(Device device, size_t bytes) {
+void synchronize(Device device) {
   require(device);
+  refuse_capture("synchronize");
   DeviceScope scope(device);
-  Counters& c = prepared(device);
-  std::unique_lock lock(c.mutex);
-  void* data = nullptr;
-  const cudaError_t status = cudaMallocAsync(&data, bytes, c.stream);
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    throw OutOfMemory(concat(device, ": out of memory: wanted ", bytes, " bytes with ", c.stats.in_use, " in use"));
-  }
-  check_cuda(status, "cuda memory");
-  c.stats.in_use += bytes;
-  c.stats.peak = std::max(c.stats.peak, c.stats.in_use);
-  ++c.stats.allocations;
-  return data;
-}
-
-void free(Device device, void* data, size_t bytes) noexcept {
-  int before = 0;
-  cudaGetDevice(&before);
-  cudaSetDevice(device.index);
-  Counters& c = counters(device.index);
-  cudaFreeAsync(data, c.stream);
-  cudaSetDevice(before);
-  std::unique_lock lock(c.mutex);
-  c.stats.in_use -= bytes;
-}
-
-MemoryStats memory_stats(Device device) {
-  require(device);
-  DeviceScope scope(device);
-  Counters& c = prepared(device);
-  std::unique_lock lock(c.mutex);
-  MemoryStats stats = c.stats;
-  uint64_t reserved = 0;
-  check_cuda(cudaMemPoolGetAttribute(pool_of(device), cudaMemPoolAttrReservedMemCurrent, &reserved), "cuda memory");
-  stats.cached = reserved > stats.in_use ? reserved - stats.in_use : 0;
-  return stats;
-}
-
-void reset_peak_memory(Device device) {
-  require(device);
-  Counters& c = counters(device.index);
-  std::unique_lock lock(c.mutex);
-  c.stats.peak = c.stats.in_use;
-}
-
-void empty_cache(Device device) {
-  synchronize(device);
-  check_cuda(cudaMemPoolTrimTo(pool_of(device), 0), "cuda memory");
+  check_cuda(cudaDeviceSynchronize(), "synchronize");
+  check_faults();
 }
 
 }  // namespace weft::cuda

@@ -30,7 +30,7 @@ struct Command {
   std::optional<int64_t> dim, depth;
 
   void add_to(CLI::App& app) {
-    app.add_option("--preset", preset, "start from these values: flash-paper or quick")->group("Run");
+    app.add_option("--preset", preset, "start from these values: flash-paper, gpu or quick")->group("Run");
     app.add_option("--out", out, "run folder; default: runs/MODEL-DATE-TIME")->group("Run");
     app.add_flag("--resume", resume, "continue the run in --out")->group("Run");
     app.add_option("--dim", dim, "size of the model: features of a byte")->group("Model");

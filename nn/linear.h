@@ -2,6 +2,7 @@
 #pragma once
 
 #include <weft/nn/module.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/matmul.h>
 
 namespace weft {

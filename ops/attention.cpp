@@ -3,6 +3,7 @@
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/index.h>
 #include <weft/ops/kernel.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/reduce.h>
@@ -45,6 +46,51 @@ Tensor align(const Tensor& x, int64_t query_dims) {
   return y;
 }
 
+// Which of the packed sequences each of `rows` rows belongs to, [rows].
+Tensor sequence_of(const Tensor& cu, int64_t rows) {
+  const Tensor row = arange(rows).to(cu.device());
+  Tensor of = sum(le(unsqueeze(narrow(cu, 0, 1, cu.size(0) - 1), 1), row).to(int64), 0);
+  return minimum(of, full_like(of, std::max<int64_t>(cu.size(0) - 2, 0)));
+}
+
+// [b, 1, n, m], [1, 1, n, m] or for packed sequences the same over all their rows: the distance of each query from its
+// key, (i - n) - (j - m), and which keys it may see.
+struct Placed {
+  Tensor distance, visible;
+};
+Placed place(const Attention& a) {
+  const AttentionArgs& args = a.args;
+  const Device device = a.q.device();
+  const Tensor i = arange(a.full[2]).to(device).reshape({1, 1, a.full[2], 1}),
+               j = arange(a.full[3]).to(device).reshape({1, 1, 1, a.full[3]});
+  Tensor from_end, to_end, visible;  // i - n, j - m
+  if (args.cu_q.defined()) {
+    const Tensor of_q = sequence_of(args.cu_q, a.full[2]), of_k = sequence_of(args.cu_k, a.full[3]);
+    from_end = sub(i, reshape(index_select(args.cu_q, 0, add(of_q, 1)), i.shape()));
+    to_end = sub(j, reshape(index_select(args.cu_k, 0, add(of_k, 1)), j.shape()));
+    visible = eq(reshape(of_q, i.shape()), reshape(of_k, j.shape()));
+  } else {
+    from_end = sub(i, a.full[2]);
+    to_end = args.kv_length.defined() ? sub(j, reshape(minimum(maximum(args.kv_length, zeros_like(args.kv_length)),
+                                                               full_like(args.kv_length, a.full[3])),
+                                                       {a.full[0], 1, 1, 1}))
+                                      : sub(j, a.full[3]);
+    visible = lt(to_end, 0);
+  }
+  const Tensor distance = sub(from_end, to_end);
+  if (args.left < args.kNoLimit) visible = logical_and(visible, le(distance, args.left));
+  if (args.right < args.kNoLimit) visible = logical_and(visible, ge(distance, -args.right));
+  return {distance, visible};
+}
+
+// What multiplies the distance: [b, h, 1, 1], or for packed sequences [1, h, n, 1].
+Tensor slopes(const Attention& a) {
+  if (!a.args.cu_q.defined()) return reshape(a.args.alibi, {-1, a.full[1], 1, 1}).to(a.q.dtype());
+  return reshape(transpose(index_select(a.args.alibi, 0, sequence_of(a.args.cu_q, a.full[2])), 0, 1),
+                 {1, a.full[1], a.full[2], 1})
+      .to(a.q.dtype());
+}
+
 // The definition, made of ops: the reference of the fused kernel and its way to second order. Returns {out, lse}.
 Tensors composition(const Attention& a, const Tensor& q, const Tensor& k0, const Tensor& v0, const Tensor& bias) {
   const int64_t b = a.full[0], h = a.full[1], n = a.full[2], m = a.full[3], hk = k0.size(1);
@@ -56,10 +102,10 @@ Tensors composition(const Attention& a, const Tensor& q, const Tensor& k0, const
   Tensor s = mul(matmul(q, transpose(k, -1, -2)), a.args.scale);
   if (bias.defined()) s = add(s, bias);
   Tensor allowed = a.expanded(a.mask);
-  if (a.args.causal) {
-    const Tensor i = reshape(arange(n), {n, 1}), j = arange(m);
-    const Tensor causal = le(j, add(i, m - n)).to(q.device());
-    allowed = allowed.defined() ? logical_and(allowed, causal) : expand(causal, a.full);
+  if (!a.args.basic() || a.args.causal) {
+    const auto [distance, visible] = place(a);
+    if (a.args.alibi.defined()) s = sub(s, mul(abs(distance).to(s.dtype()), slopes(a)));
+    allowed = allowed.defined() ? logical_and(allowed, visible) : expand(visible, a.full);
   }
   Tensor w, lse;
   if (a.args.fn == AttentionFn::softmax) {
@@ -81,6 +127,7 @@ Tensors composition(const Attention& a, const Tensor& q, const Tensor& k0, const
     if (allowed.defined()) w = where(allowed, w, 0.0);
   }
   if (a.args.dropout > 0) {
+    check(!a.args.cu_q.defined(), "attention_varlen: second derivatives are not there with dropout");
     Generator again;
     again.set_state(a.args.at);
     w = dropout(w, a.args.dropout, true, again);
@@ -111,9 +158,14 @@ Grads composed_backward(const Attention& a, const Tensors& dy) {
   return out;
 }
 
+// [b, h, n, d] that lies in memory as [b, n, h, d]: the heads of a token side by side, so that joining them is a view.
+Tensor empty_heads(const Shape& s, const Tensor& like) {
+  return transpose(empty({s[0], s[2], s[1], s[3]}, like.dtype(), like.device()), 1, 2);
+}
+
 Grads fused_backward(const Attention& a, const Tensors& dy, const Tensors& y) {
-  Tensor dq = empty(a.q.shape(), a.q.dtype(), a.q.device()), dk = empty(a.k.shape(), a.k.dtype(), a.q.device()),
-         dv = empty(a.v.shape(), a.v.dtype(), a.q.device()), dbias;
+  Tensor dq = empty_heads(a.q.shape(), a.q), dk = empty_heads(a.k.shape(), a.q), dv = empty_heads(a.v.shape(), a.q),
+         dbias;
   if (a.bias.defined() && a.bias.requires_grad())
     dbias = zeros(a.bias.shape(), {.dtype = a.q.dtype() == float64 ? float64 : float32, .device = a.q.device()});
   const Tensor dlse = dy[1].defined() ? dy[1].contiguous() : dy[1];
@@ -123,12 +175,57 @@ Grads fused_backward(const Attention& a, const Tensors& dy, const Tensors& y) {
   return {dq, dk, dv, dbias};
 }
 
+// Runs the kernel and enters it into the graph: {out [b, h, n, d_v], lse [b, h, n]}.
+Tensors recorded(const Attention& a) {
+  Tensor out = empty_heads({a.full[0], a.full[1], a.full[2], a.v.size(3)}, a.q), lse;
+  if (a.args.fn == AttentionFn::softmax)
+    lse = empty({a.full[0], a.full[1], a.full[2]}, a.q.dtype() == float64 ? float64 : float32, a.q.device());
+  WEFT_KERNEL(a.q.device(), attention_forward, a.q.detach(), a.k.detach(), a.v.detach(), a.expanded(a.mask),
+              a.expanded(a.bias.defined() ? a.bias.detach() : a.bias), a.args, out, lse);
+  return record("attention", {out, lse}, {a.q, a.k, a.v, a.bias}, [a](const Tensors& dy, const Tensors& y) -> Grads {
+    return grad_enabled() ? composed_backward(a, dy) : fused_backward(a, dy, y);
+  });
+}
+
+Tensor as_int64(const char* op, const char* what, const Tensor& x) {
+  check(x.dtype() == int64 || x.dtype() == int32, op, ": ", what, " must be int64 or int32, got ", x.dtype());
+  return x.to(int64).contiguous();
+}
+
+// What the options say, but for mask and bias. sequences: the batch, or how many are packed.
+AttentionArgs arguments(const char* op, const AttentionOptions& o, int64_t sequences, int64_t heads, int64_t d,
+                        DType dtype) {
+  AttentionArgs args;
+  args.fn = o.fn, args.causal = o.causal, args.dropout = o.dropout;
+  args.scale = o.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(d, 1))));
+  check(o.dropout >= 0 && o.dropout <= 1, op, ": dropout must be in [0, 1], got ", o.dropout);
+  for (const auto& [side, name] : {std::pair{o.window_left, "window_left"}, std::pair{o.window_right, "window_right"}})
+    check(side.value_or(0) >= 0, op, ": ", name, " must be at least 0, got ", side.value_or(0));
+  args.left = std::min(o.window_left.value_or(args.kNoLimit), args.kNoLimit);
+  args.right = o.causal ? 0 : std::min(o.window_right.value_or(args.kNoLimit), args.kNoLimit);
+  if (const Tensor& slopes = o.alibi_slopes; slopes.defined()) {
+    check(slopes.is_floating() && slopes.dim() >= 1 && slopes.dim() <= 2 && slopes.size(-1) == heads &&
+              (slopes.dim() == 1 || slopes.size(0) == sequences),
+          op, ": alibi_slopes must be floating of shape [", heads, "] or [", sequences, ", ", heads, "], got ",
+          slopes.dtype(), " ", slopes.shape());
+    check(!(grad_enabled() && slopes.requires_grad()), op,
+          ": alibi_slopes gets no gradient; slopes that are learned go into a bias");
+    args.alibi = expand(slopes.detach().to(dtype == float64 ? float64 : float32), {sequences, heads});
+  }
+  if (const Tensor& length = o.kv_length; length.defined()) {
+    check(length.dim() == 0 || length.shape() == Shape{sequences}, op, ": kv_length must be a scalar or [", sequences,
+          "], got ", length.shape());
+    args.kv_length = expand(as_int64(op, "kv_length", length), {sequences});
+  }
+  return args;
+}
+
 AttentionResult attention(const Tensor& q0, const Tensor& k0, const Tensor& v0, const AttentionOptions& o,
                           Generator& generator) {
   const char* op = "scaled_dot_product_attention";
   check(q0.dim() >= 2 && q0.dim() <= 4 && k0.dim() == q0.dim() && v0.dim() == q0.dim(), op,
         ": expected q, k and v of 2 to 4 dimensions alike, got ", q0.shape(), ", ", k0.shape(), " and ", v0.shape());
-  check_same_device(op, {&q0, &k0, &v0, &o.mask, &o.bias});
+  check_same_device(op, {&q0, &k0, &v0, &o.mask, &o.bias, &o.alibi_slopes, &o.kv_length});
   Attention a{four_dims(q0), four_dims(k0), four_dims(v0), align(o.mask, q0.dim()), align(o.bias, q0.dim()), {}, {}};
   const Shape &q = a.q.shape(), &k = a.k.shape(), &v = a.v.shape();
   check(q0.is_floating() && k0.dtype() == q0.dtype() && v0.dtype() == q0.dtype(), op,
@@ -136,7 +233,6 @@ AttentionResult attention(const Tensor& q0, const Tensor& k0, const Tensor& v0, 
   check(q[0] == k[0] && k[0] == v[0] && k[1] == v[1] && k[2] == v[2] && q[3] == k[3], op, ": shapes do not fit: q ",
         q0.shape(), ", k ", k0.shape(), ", v ", v0.shape());
   check(k[1] > 0 && q[1] % k[1] == 0, op, ": ", q[1], " query heads cannot share ", k[1], " key-value heads");
-  check(o.dropout >= 0 && o.dropout <= 1, op, ": dropout must be in [0, 1], got ", o.dropout);
   a.full = {q[0], q[1], q[2], k[2]};
   check(!o.mask.defined() || o.mask.dtype() == boolean, op, ": the mask must be bool (true = attend), got ",
         o.mask.defined() ? o.mask.dtype() : boolean, "; an additive one is a bias");
@@ -146,22 +242,15 @@ AttentionResult attention(const Tensor& q0, const Tensor& k0, const Tensor& v0, 
     check(fits, op, ": ", x == &a.mask ? "mask " : "bias ", x->defined() ? x->shape() : Shape(),
           " does not broadcast to ", a.full);
   }
-  a.args = {
-      o.fn, o.causal, o.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(q[3], 1)))), o.dropout, {}};
+  a.args = arguments(op, o, q[0], q[1], q[3], q0.dtype());
+  a.args.max_q = q[2], a.args.max_k = k[2];
   if (o.dropout > 0) a.args.at = generator.reserve(a.full.numel());
 
-  Tensor out = empty({q[0], q[1], q[2], v[3]}, q0.dtype(), q0.device()), lse;
-  if (o.fn == AttentionFn::softmax)
-    lse = empty({q[0], q[1], q[2]}, q0.dtype() == float64 ? float64 : float32, q0.device());
-  WEFT_KERNEL(q0.device(), attention_forward, a.q.detach(), a.k.detach(), a.v.detach(), a.expanded(a.mask),
-              a.expanded(a.bias.defined() ? a.bias.detach() : a.bias), a.args, out, lse);
-  const Tensors y =
-      record("attention", {out, lse}, {a.q, a.k, a.v, a.bias}, [a](const Tensors& dy, const Tensors& y) -> Grads {
-        return grad_enabled() ? composed_backward(a, dy) : fused_backward(a, dy, y);
-      });
+  const Tensors y = recorded(a);
+  const Tensor &out = y[0], &lse = y[1];
   Shape shape = q0.shape(), rows(q0.shape().begin(), q0.shape().end() - 1);
   shape.back() = v[3];
-  return {reshape(y[0], shape), lse.defined() ? reshape(y[1], rows) : lse};
+  return {reshape(out, shape), lse.defined() ? reshape(lse, rows) : lse};
 }
 
 }  // namespace
@@ -175,6 +264,34 @@ AttentionResult attention_with_lse(const Tensor& q, const Tensor& k, const Tenso
                                    Generator& generator) {
   check(options.fn == AttentionFn::softmax, "attention_with_lse: only softmax has a log-sum-exp");
   return attention(q, k, v, options, generator);
+}
+
+Tensor attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q,
+                        const Tensor& cu_seqlens_k, int64_t max_q, int64_t max_k, const AttentionOptions& o,
+                        Generator& generator) {
+  const char* op = "attention_varlen";
+  check(q.is_floating() && k.dtype() == q.dtype() && v.dtype() == q.dtype(), op, ": expected one floating dtype, got ",
+        q.dtype(), ", ", k.dtype(), " and ", v.dtype());
+  check(q.dim() == 3 && k.dim() == 3 && v.dim() == 3 && k.size(0) == v.size(0) && k.size(1) == v.size(1) &&
+            q.size(2) == k.size(2),
+        op, ": shapes do not fit: q ", q.shape(), ", k ", k.shape(), ", v ", v.shape());
+  check(k.size(1) > 0 && q.size(1) % k.size(1) == 0, op, ": ", q.size(1), " query heads cannot share ", k.size(1),
+        " key-value heads");
+  check(cu_seqlens_q.dim() == 1 && cu_seqlens_q.size(0) >= 1 && cu_seqlens_k.shape() == cu_seqlens_q.shape(), op,
+        ": expected cu_seqlens_q and cu_seqlens_k of one shape [sequences + 1], got ", cu_seqlens_q.shape(), " and ",
+        cu_seqlens_k.shape());
+  check(!o.mask.defined() && !o.bias.defined() && !o.kv_length.defined(), op,
+        ": packed sequences take no mask, bias or kv_length");
+  check(max_q >= 0 && max_k >= 0, op, ": max_q and max_k must be at least 0, got ", max_q, " and ", max_k);
+  check_same_device(op, {&q, &k, &v, &cu_seqlens_q, &cu_seqlens_k, &o.alibi_slopes});
+  auto packed = [](const Tensor& x) { return unsqueeze(transpose(x, 0, 1), 0); };  // [total, h, d] → [1, h, total, d]
+  Attention a{packed(q), packed(k), packed(v), {}, {}, {}, {1, q.size(1), q.size(0), k.size(0)}};
+  a.args = arguments(op, o, cu_seqlens_q.size(0) - 1, q.size(1), q.size(2), q.dtype());
+  a.args.cu_q = as_int64(op, "cu_seqlens_q", cu_seqlens_q), a.args.cu_k = as_int64(op, "cu_seqlens_k", cu_seqlens_k);
+  a.args.max_q = std::min(max_q, q.size(0)), a.args.max_k = std::min(max_k, k.size(0));
+  if (o.dropout > 0)
+    a.args.at = generator.reserve((cu_seqlens_q.size(0) - 1) * q.size(1) * a.args.max_q * a.args.max_k);
+  return transpose(squeeze(recorded(a)[0], 0), 0, 1);
 }
 
 }  // namespace weft

@@ -22,6 +22,14 @@ struct AttentionOptions {
   Tensor bias = {};
   /// Query i sees keys up to i + m - n: aligned bottom-right where queries are fewer than keys.
   bool causal = false;
+  /// Query i, which stands at p = i + m - n among the keys, sees keys from p - window_left to p + window_right; either
+  /// side is open where not given.
+  std::optional<int64_t> window_left = {}, window_right = {};
+  /// [h] or [b, h], floating: adds -slope · |p - j| to the score of key j (arXiv:2108.12409). No gradient.
+  Tensor alibi_slopes = {};
+  /// int64 or int32, [b] or a scalar: as if k and v ended after that many keys (m above is this length). Read when the
+  /// kernel runs, so a captured graph may be replayed with another. Values are clamped to [0, m].
+  Tensor kv_length = {};
   /// Probability of dropping a weight.
   double dropout = 0;
   /// Factor on q·k; 1/sqrt(d) where not given.
@@ -42,5 +50,14 @@ struct AttentionResult {
 };
 AttentionResult attention_with_lse(const Tensor& q, const Tensor& k, const Tensor& v,
                                    const AttentionOptions& options = {}, Generator& generator = default_generator());
+
+/// Attention over sequences of different lengths that are packed one after another, each on its own. q: [total_q, h,
+/// d], k: [total_k, h_kv, d], v: [total_k, h_kv, d_v] → [total_q, h, d_v]. cu_seqlens_q: int64 or int32, [s + 1],
+/// rising from 0 to total_q: sequence i has the rows from cu_seqlens_q[i] up to cu_seqlens_q[i + 1]; cu_seqlens_k
+/// likewise. They are read when the kernel runs. max_q, max_k: at least the longest sequence. Not with mask, bias or
+/// kv_length; alibi_slopes is [h] or [s, h].
+Tensor attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q,
+                        const Tensor& cu_seqlens_k, int64_t max_q, int64_t max_k, const AttentionOptions& options = {},
+                        Generator& generator = default_generator());
 
 }  // namespace weft

@@ -2,6 +2,7 @@
 #include <weft/ops/conv.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/kernel.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
@@ -57,6 +58,24 @@ Tensor weight_grad(const Tensor& x0, const Tensor& dy0, const ConvGeometry& g, c
   });
 }
 
+// Whether the windows lie side by side and read no padding, so that the input is its patches in another order.
+bool tiles(const ConvGeometry& g, const Tensor& w, const int64_t (&after)[2]) {
+  for (int64_t d = 0; d < 2; ++d) {
+    if (g.stride[d] != w.size(2 + d) || g.dilation[d] != 1 || g.before[d] != 0 || after[d] != 0) return false;
+  }
+  return g.groups == 1 && w.size(2) * w.size(3) > 1;
+}
+
+// The convolution of windows side by side: one dense layer on the patches, as in a patch embedding. The result has its
+// channels last in memory.
+Tensor conv_tiles(const Tensor& x, const Tensor& w, const Tensor& bias, const Shape& y_shape) {
+  const int64_t b = x.size(0), c = x.size(1), oh = y_shape[2], ow = y_shape[3], kh = w.size(2), kw = w.size(3);
+  const Tensor inside = narrow(narrow(x, 2, 0, oh * kh), 3, 0, ow * kw);
+  const Tensor patches = permute(reshape(inside, {b, c, oh, kh, ow, kw}), {0, 2, 4, 1, 3, 5});
+  const Tensor y = linear(reshape(patches, {b, oh, ow, c * kh * kw}), reshape(w, {w.size(0), c * kh * kw}), bias);
+  return permute(y, {0, 3, 1, 2});
+}
+
 // after[d]: zeros behind the input. dims: 1 or 2, for messages and checks; x and w are 4-D by now, shapes shown are the
 // caller's.
 struct ConvCall {
@@ -81,14 +100,14 @@ Tensor checked_conv(const ConvCall& call, const Tensor& x0, const Tensor& w0, co
   check(!bias0.defined() || bias0.shape() == Shape{w0.size(0)}, op, ": bias ",
         bias0.defined() ? bias0.shape() : Shape(), " does not fit weight ", w0.shape());
   check_same_device(op, {&x0, &w0, &bias0});
-  Tensor x = Autocast::apply(x0), w = Autocast::apply(w0);
+  Tensor x = Autocast::apply(x0), w = Autocast::apply(w0), parameter = w0;
   const Tensor bias = Autocast::apply(bias0);
   check(x.is_floating() && x.dtype() == w.dtype() && (!bias.defined() || bias.dtype() == x.dtype()), op,
         ": dtypes differ: input ", x.dtype(), ", weight ", w.dtype(), ", bias ",
         bias.defined() ? bias.dtype() : w.dtype());
 
   if (!batched) x = unsqueeze(x, 0);
-  if (call.dims == 1) x = unsqueeze(x, 2), w = unsqueeze(w, 2);
+  if (call.dims == 1) x = unsqueeze(x, 2), w = unsqueeze(w, 2), parameter = unsqueeze(parameter, 2);
   Shape y_shape = {x.size(0), w.size(0)};
   for (int64_t d = 0; d < 2; ++d) {
     const int64_t taps = w.size(2 + d), before = g.before[d], stride = g.stride[d], dilation = g.dilation[d];
@@ -100,7 +119,7 @@ Tensor checked_conv(const ConvCall& call, const Tensor& x0, const Tensor& w0, co
           x0.shape());
     y_shape.push_back(room / stride + 1);
   }
-  Tensor y = conv(x, w, bias, g, y_shape);
+  Tensor y = tiles(g, w, call.after) ? conv_tiles(x, parameter, bias0, y_shape) : conv(x, w, bias, g, y_shape);
   if (call.dims == 1) y = squeeze(y, 2);
   return batched ? y : squeeze(y, 0);
 }

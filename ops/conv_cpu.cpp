@@ -129,7 +129,8 @@ void patch_forward(const Sizes& s, const T* x, const T* w, const T* bias, T* y) 
                 blocks = (outputs + block - 1) / block;
   const int64_t grain = std::max<int64_t>(1, kChunkFlops / (2 * s.co * s.patch() * block + 1));
   parallel_for(s.batch * s.groups * blocks, grain, [&](int64_t begin, int64_t end) {
-    const Tensor patches = empty({s.pointwise() ? 0 : s.patch() * std::min(block, outputs)}, dtype_of<T>());
+    const Tensor patches =
+        empty({s.pointwise() ? 0 : s.patch() * std::min(block, outputs)}, dtype_of<T>(), Device::cpu());
     T* col = patches.data<T>();
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t image = unit / blocks, group = image % s.groups;  // image: one group's channels of one input
@@ -150,7 +151,7 @@ template <class T>
 void patch_input_grad(const Sizes& s, const T* dy, const T* w, T* dx) {
   const int64_t outputs = s.out_plane(), block = s.block(kNearPatches);
   parallel_for(s.batch * s.groups, 1, [&](int64_t begin, int64_t end) {
-    const Tensor patches = empty({s.patch() * std::min(block, outputs)}, dtype_of<T>());
+    const Tensor patches = empty({s.patch() * std::min(block, outputs)}, dtype_of<T>(), Device::cpu());
     T* col = patches.data<T>();
     for (int64_t image = begin; image < end; ++image) {
       const T* weight = w + image % s.groups * s.co * s.patch();
@@ -170,7 +171,7 @@ template <class T>
 void patch_weight_grad(const Sizes& s, const T* x, const T* dy, T* dw) {
   const int64_t outputs = s.out_plane(), block = s.block(kFarPatches);
   parallel_for(s.groups, 1, [&](int64_t begin, int64_t end) {
-    const Tensor patches = empty({s.patch() * std::min(block, outputs)}, dtype_of<T>());
+    const Tensor patches = empty({s.patch() * std::min(block, outputs)}, dtype_of<T>(), Device::cpu());
     T* col = patches.data<T>();
     for (int64_t group = begin; group < end; ++group) {
       T* out = dw + group * s.co * s.patch();

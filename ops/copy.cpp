@@ -3,6 +3,9 @@
 #include <weft/ops/copy.h>
 #include <weft/ops/kernel.h>
 #include <weft/ops/shape.h>
+#ifdef WEFT_CUDA
+#include <weft/cuda/runtime.h>
+#endif
 
 namespace weft {
 
@@ -23,8 +26,27 @@ void check_same_device(const char* op, std::initializer_list<const Tensor*> tens
   }
 }
 
-void copy_into(const Tensor& src, Tensor& dst) {
+#ifdef WEFT_CUDA
+namespace cuda {
+void transfer(const Tensor& src, Tensor& dst, bool non_blocking) {
+  auto place = [](const Tensor& x) {
+    const Storage& s = *x.impl().storage;
+    return Place{x.raw_data(), s.device(), s.is_pinned() ? s.keep() : nullptr};
+  };
+  transfer(place(src), place(dst), static_cast<size_t>(src.numel()) * size_of(src.dtype()), non_blocking);
+}
+}  // namespace cuda
+#endif
+
+void copy_into(const Tensor& src, Tensor& dst, bool non_blocking) {
   check(src.shape() == dst.shape(), "copy: shapes differ: ", src.shape(), " into ", dst.shape());
+#ifdef WEFT_CUDA
+  if (non_blocking && !(src.device() == dst.device()) && src.dtype() == dst.dtype() && src.is_contiguous() &&
+      dst.is_contiguous())
+    return cuda::transfer(src, dst, true);
+#else
+  static_cast<void>(non_blocking);
+#endif
   WEFT_KERNEL(src.device().is_cpu() ? dst.device() : src.device(), copy, src, dst);
 }
 
@@ -48,10 +70,19 @@ Tensor Tensor::clone() const {
 
 Tensor Tensor::to(DType dtype) const { return cast(*this, dtype); }
 
-Tensor Tensor::to(Device target) const {
+Tensor pin_memory(const Tensor& x) {
+  check(x.device().is_cpu(), "pin_memory: expected a tensor on the CPU, got one on ", x.device());
+  if (x.impl().storage->is_pinned() && x.is_contiguous()) return x;
+  auto storage = Storage::pinned(static_cast<size_t>(x.numel()) * size_of(x.dtype()));
+  Tensor y(std::make_shared<TensorImpl>(std::move(storage), 0, x.shape(), x.shape().contiguous_strides(), x.dtype()));
+  copy_into(x, y);
+  return y;
+}
+
+Tensor Tensor::to(Device target, bool non_blocking) const {
   if (device() == target) return *this;
   Tensor y = empty(shape(), dtype(), target);
-  copy_into(*this, y);
+  copy_into(*this, y, non_blocking);
   return record("to", y, {*this}, [from = device()](const Tensor& dy) -> Grads { return {dy.to(from)}; });
 }
 
@@ -64,9 +95,9 @@ void prepare_write(const Tensor& x, const char* op) {
 }
 }  // namespace
 
-Tensor& Tensor::copy_(const Tensor& source) {
+Tensor& Tensor::copy_(const Tensor& source, bool non_blocking) {
   prepare_write(*this, "copy_");
-  copy_into(source.shape() == shape() ? source : source.detach().expand(shape()), *this);
+  copy_into(source.shape() == shape() ? source : source.detach().expand(shape()), *this, non_blocking);
   return *this;
 }
 

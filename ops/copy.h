@@ -6,8 +6,8 @@
 namespace weft {
 
 /// dst[...] = src[...], converted to dst's dtype, moved to its device; shapes must be equal, strides may be any. Not
-/// recorded.
-void copy_into(const Tensor& src, Tensor& dst);
+/// recorded. non_blocking: see Tensor::to.
+void copy_into(const Tensor& src, Tensor& dst, bool non_blocking = false);
 /// dst[...] = value. Not recorded.
 void fill_into(Tensor& dst, Scalar value);
 

@@ -24,7 +24,7 @@ namespace {
 // Builds on the host in T, then converts and moves.
 template <class T, class F>
 Tensor generate(const Shape& shape, TensorOptions o, F&& value) {
-  Tensor x = empty(shape, dtype_of<T>());
+  Tensor x = empty(shape, dtype_of<T>(), Device::cpu());
   T* p = x.data<T>();
   const int64_t n = x.numel();
   for (int64_t i = 0; i < n; ++i) p[i] = value(i);

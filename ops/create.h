@@ -8,7 +8,7 @@ namespace weft {
 /// Optional arguments of the functions below: zeros({2, 3}, {.dtype = float64}).
 struct TensorOptions {
   DType dtype = float32;
-  Device device = Device::cpu();
+  Device device = default_device();
   bool requires_grad = false;
 };
 

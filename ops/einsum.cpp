@@ -105,7 +105,6 @@ Term contract(const Term& a, const Term& b, Mask needed, const Labels& output, c
     if (at(right[0]) < at(left[0])) return contract(b, a, needed, output, sizes);
   }
   const Labels result = concatenated(concatenated(batch, left), right);
-  const int64_t rows = sizes.count(left), columns = sizes.count(right);
 
   if (summed.empty() || (left.empty() && right.empty())) {  // element by element, or many short dot products
     const Labels order_b = concatenated(concatenated(batch, right), summed);
@@ -114,9 +113,13 @@ Term contract(const Term& a, const Term& b, Mask needed, const Labels& output, c
     for (size_t i = 0; i < left.size(); ++i) y = unsqueeze(y, static_cast<int64_t>(batch.size()));
     return sum_out({mul(x, y), concatenated(result, summed)}, mask_of(result));
   }
-  const int64_t groups = sizes.count(batch), inner = sizes.count(summed);
-  const Tensor x = reshape(arranged(a, concatenated(concatenated(batch, left), summed)), {groups, rows, inner});
-  const Tensor y = reshape(arranged(b, concatenated(concatenated(batch, summed), right)), {groups, inner, columns});
+  // The batch stays as many dimensions as it has: matmul walks those that memory does not let it merge.
+  const auto matrices = [&](const Term& t, const Labels& first, const Labels& second) {
+    Shape shape = sizes.shape(batch);
+    shape.push_back(sizes.count(first)), shape.push_back(sizes.count(second));
+    return reshape(arranged(t, concatenated(concatenated(batch, first), second)), shape);
+  };
+  const Tensor x = matrices(a, left, summed), y = matrices(b, summed, right);
   return {reshape(matmul(x, y), sizes.shape(result)), result};
 }
 

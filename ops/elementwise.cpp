@@ -3,6 +3,7 @@
 #include <weft/ops/elementwise.h>
 #include <weft/ops/elementwise_fn.h>
 #include <weft/ops/kernel.h>
+#include <weft/ops/shape.h>
 
 #include <cmath>
 #include <numbers>
@@ -13,6 +14,11 @@ namespace weft {
 WEFT_DECLARE_KERNEL(unary, UnaryOp op, const Tensor& x, Tensor& y)
 WEFT_DECLARE_KERNEL(binary, BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y)
 WEFT_DECLARE_KERNEL(binary_scalar, BinaryOp op, const Tensor& x, Scalar s, bool scalar_first, DType compute, Tensor& y)
+// da = dy·b, db = dy·a: floating tensors of one shape.
+WEFT_DECLARE_KERNEL(mul_backward, const Tensor& a, const Tensor& b, const Tensor& dy, Tensor& da, Tensor& db)
+// y = Σ a·b: floating tensors of one shape, and y of that shape with size 1 where it is summed.
+WEFT_DECLARE_KERNEL(sum_product, const Tensor& a, const Tensor& b, Tensor& y)
+WEFT_DECLARE_KERNEL(addcmul, const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y)
 WEFT_DECLARE_KERNEL(where, const Tensor& condition, const Tensor& a, const Tensor& b, Tensor& y)
 
 // --- applying a kernel
@@ -136,10 +142,28 @@ Tensor sub(Scalar a, const Tensor& b) {
   return arithmetic("sub", BinaryOp::sub, b, a, true, [](const Tensor& dy) -> Grads { return {neg(dy)}; });
 }
 
+namespace {
+// The gradient of a factor: dy times the other one, summed where the factor was repeated without writing the product.
+Tensor factor_gradient(const Tensor& factor, const Tensor& other, const Tensor& dy) {
+  const bool small = dy.numel() < int64_t{1} << 31;  // what the kernel can number
+  if (grad_enabled() || factor.shape() == dy.shape() || !other.is_floating() || !small) return mul(dy, other);
+  Shape kept(static_cast<size_t>(dy.dim() - factor.dim()), 1);
+  for (const int64_t n : factor.shape()) kept.push_back(n);
+  Tensor y = empty(kept, factor.dtype(), dy.device());
+  WEFT_KERNEL(dy.device(), sum_product, dy, expand(other.detach(), dy.shape()), y);
+  return reshape(y, factor.shape());
+}
+}  // namespace
 Tensor mul(const Tensor& a, const Tensor& b) {
   return arithmetic("mul", BinaryOp::mul, a, b, [](const Tensor& a, const Tensor& b) {
     return [a, b](const Tensor& dy) -> Grads {
-      return {a.requires_grad() ? mul(dy, b) : Tensor(), b.requires_grad() ? mul(dy, a) : Tensor()};
+      const bool wants_a = a.requires_grad(), wants_b = b.requires_grad();
+      if (wants_a && wants_b && !grad_enabled() && a.shape() == b.shape() && a.shape() == dy.shape()) {
+        Tensor da = empty(a.shape(), a.dtype(), a.device()), db = empty(b.shape(), b.dtype(), b.device());
+        WEFT_KERNEL(dy.device(), mul_backward, a, b, dy, da, db);
+        return {da, db};
+      }
+      return {wants_a ? factor_gradient(a, b, dy) : Tensor(), wants_b ? factor_gradient(b, a, dy) : Tensor()};
     };
   });
 }
@@ -248,6 +272,19 @@ Tensor atan2(const Tensor& a0, const Tensor& b0) {
       const Tensor scaled = div(dy, add(square(a), square(b)));
       return {mul(scaled, b), neg(mul(scaled, a))};
     };
+  });
+}
+
+Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c) {
+  check(a.is_floating() && b.is_floating() && c.is_floating(), "addcmul: expected floating tensors, got ", a.dtype(),
+        ", ", b.dtype(), " and ", c.dtype());
+  check_same_device("addcmul", {&a, &b, &c});
+  const Shape shape = broadcast_shapes(a.shape(), broadcast_shapes(b.shape(), c.shape(), "addcmul"), "addcmul");
+  Tensor y = empty(shape, promote(a.dtype(), promote(b.dtype(), c.dtype())), a.device());
+  WEFT_KERNEL(a.device(), addcmul, a, b, c, y);
+  return record("addcmul", y, {a, b, c}, [b, c](const Tensor& dy) -> Grads {
+    return {dy, b.requires_grad() ? factor_gradient(b, c, dy) : Tensor(),
+            c.requires_grad() ? factor_gradient(c, b, dy) : Tensor()};
   });
 }
 

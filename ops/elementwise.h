@@ -37,6 +37,8 @@ Tensor remainder(const Tensor& a, Scalar b);
 Tensor floor_divide(const Tensor& a, const Tensor& b);
 Tensor floor_divide(const Tensor& a, Scalar b);
 Tensor atan2(const Tensor& a, const Tensor& b);
+/// a + b·c for floating tensors that broadcast together, in one pass.
+Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator+(const Tensor& a, Scalar b) { return add(a, b); }

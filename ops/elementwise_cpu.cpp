@@ -1,7 +1,10 @@
 #include <weft/cpu/strided.h>
 #include <weft/ops/elementwise_fn.h>
+#include <weft/ops/reduce_op.h>
 
 namespace weft::cpu {
+
+void reduce(ReduceOp op, const Tensor& x, Tensor& y);  // ops/reduce_cpu.cpp
 
 void unary(UnaryOp op, const Tensor& x, Tensor& y) {
   visit(op, [&]<class F>(F f) {
@@ -41,6 +44,22 @@ void binary_scalar(BinaryOp op, const Tensor& x, Scalar s, bool scalar_first, DT
       }
     });
   });
+}
+
+void mul_backward(const Tensor& a, const Tensor& b, const Tensor& dy, Tensor& da, Tensor& db) {
+  binary(BinaryOp::mul, dy, b, da);
+  binary(BinaryOp::mul, dy, a, db);
+}
+
+void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
+  dispatch_compute(y.dtype(),
+                   [&]<class C>(Type<C>) { map<C, C, C>([](C p, C q, C r) { return p + q * r; }, a, b, c, y); });
+}
+
+void sum_product(const Tensor& a, const Tensor& b, Tensor& y) {
+  Tensor product = empty(a.shape(), promote(a.dtype(), b.dtype()));
+  binary(BinaryOp::mul, a, b, product);
+  reduce(ReduceOp::sum, product, y);
 }
 
 void where(const Tensor& condition, const Tensor& a, const Tensor& b, Tensor& y) {

@@ -14,11 +14,14 @@ namespace weft {
 WEFT_DECLARE_KERNEL(rfft, const Tensor& x, int64_t n, double scale, Tensor& y)
 // x: [rows, length, 2] -> y: [rows, n], times scale
 WEFT_DECLARE_KERNEL(irfft, const Tensor& x, int64_t n, double scale, Tensor& y)
-// u, y: [b, h, n], k: [h, taps], k_rev: [h, taps] or undefined, d: [h] or undefined; all contiguous, of one dtype
-WEFT_DECLARE_KERNEL(fft_conv, const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, Tensor& y)
+// u, y: [b, h, n], k: [h, taps], k_rev: [h, taps] or undefined, d: [h] or undefined, gate: [b, h, n] or undefined; all
+// contiguous, of one dtype
+WEFT_DECLARE_KERNEL(fft_conv, const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d,
+                    const Tensor& gate, Tensor& y)
 // Gradients that are undefined are not wanted.
 WEFT_DECLARE_KERNEL(fft_conv_backward, const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d,
-                    const Tensor& dy, Tensor& du, Tensor& dk, Tensor& dk_rev, Tensor& dd)
+                    const Tensor& gate, const Tensor& dy, Tensor& du, Tensor& dk, Tensor& dk_rev, Tensor& dd,
+                    Tensor& dgate)
 
 // --- transforms: each is the other's gradient, up to the weight of a bin
 // -------------------------------------------------------------------------------------------------
@@ -105,7 +108,7 @@ Tensor irfft(const Tensor& x0, std::optional<int64_t> n0, int64_t dim, FftNorm n
 namespace {
 
 struct LongConv {
-  Tensor u, k, k_rev, d;  // u: [b, h, n], contiguous
+  Tensor u, k, k_rev, d, gate;  // u: [b, h, n], contiguous
 };
 
 Tensor long_conv(const LongConv& c);
@@ -115,17 +118,20 @@ Tensor long_conv(const LongConv& c);
 Tensor correlate(const Tensor& a, const Tensor& u) {
   const int64_t b = u.size(0), h = u.size(1), n = u.size(2);
   const Tensor taps = reshape(u, {b * h, n}), later = slice(taps, 1, 1);
-  const Tensor y = long_conv({reshape(a, {1, b * h, n}), slice(taps, 1, 0, 1), later.size(1) ? later : Tensor(), {}});
+  const Tensor y =
+      long_conv({reshape(a, {1, b * h, n}), slice(taps, 1, 0, 1), later.size(1) ? later : Tensor(), {}, {}});
   return sum(reshape(y, {b, h, n}), 0);
 }
 
 // The gradients, made of long convolutions and so differentiable again.
-Grads long_conv_grads(const LongConv& c, const Tensor& dy) {
-  Grads g(4);
+Grads long_conv_grads(const LongConv& c, const Tensor& dy0) {
+  Grads g(5);
+  if (c.gate.defined() && c.gate.requires_grad()) g[4] = mul(dy0, long_conv({c.u, c.k, c.k_rev, c.d, {}}));
+  const Tensor dy = c.gate.defined() ? mul(dy0, c.gate) : dy0;
   if (c.u.requires_grad()) {  // every tap at lag j goes to lag -j
     const Tensor now = slice(c.k, 1, 0, 1), later = slice(c.k, 1, 1);
     g[0] = long_conv(
-        {dy.contiguous(), c.k_rev.defined() ? cat({now, c.k_rev}, 1) : now, later.size(1) ? later : Tensor(), c.d});
+        {dy.contiguous(), c.k_rev.defined() ? cat({now, c.k_rev}, 1) : now, later.size(1) ? later : Tensor(), c.d, {}});
   }
   if (c.k.requires_grad()) g[1] = fit(correlate(dy, c.u), 1, c.k.size(1));
   if (c.k_rev.defined() && c.k_rev.requires_grad()) {
@@ -139,24 +145,25 @@ Grads fused_long_conv_grads(const LongConv& c, const Tensor& dy) {
   auto wanted = [](const Tensor& x) {
     return x.defined() && x.requires_grad() ? empty(x.shape(), x.dtype(), x.device()) : Tensor();
   };
-  Grads g{wanted(c.u), wanted(c.k), wanted(c.k_rev), wanted(c.d)};
-  WEFT_KERNEL(dy.device(), fft_conv_backward, c.u, c.k, c.k_rev, c.d, dy.contiguous(), g[0], g[1], g[2], g[3]);
+  Grads g{wanted(c.u), wanted(c.k), wanted(c.k_rev), wanted(c.d), wanted(c.gate)};
+  WEFT_KERNEL(dy.device(), fft_conv_backward, c.u, c.k, c.k_rev, c.d, c.gate, dy.contiguous(), g[0], g[1], g[2], g[3],
+              g[4]);
   return g;
 }
 
 Tensor long_conv(const LongConv& c0) {
-  const LongConv c{c0.u.contiguous(), c0.k.contiguous(), c0.k_rev.defined() ? c0.k_rev.contiguous() : Tensor(),
-                   c0.d.defined() ? c0.d.contiguous() : Tensor()};
+  auto contiguous = [](const Tensor& x) { return x.defined() ? x.contiguous() : Tensor(); };
+  const LongConv c{contiguous(c0.u), contiguous(c0.k), contiguous(c0.k_rev), contiguous(c0.d), contiguous(c0.gate)};
   Tensor y = empty(c.u.shape(), c.u.dtype(), c.u.device());
-  WEFT_KERNEL(y.device(), fft_conv, c.u, c.k, c.k_rev, c.d, y);
-  return record("fft_conv", y, {c.u, c.k, c.k_rev, c.d}, [c](const Tensor& dy) -> Grads {
+  WEFT_KERNEL(y.device(), fft_conv, c.u, c.k, c.k_rev, c.d, c.gate, y);
+  return record("fft_conv", y, {c.u, c.k, c.k_rev, c.d, c.gate}, [c](const Tensor& dy) -> Grads {
     return grad_enabled() ? long_conv_grads(c, dy) : fused_long_conv_grads(c, dy);
   });
 }
 
 }  // namespace
 
-Tensor fft_conv(const Tensor& u, const Tensor& k, const Tensor& D, const Tensor& k_rev) {
+Tensor fft_conv(const Tensor& u, const Tensor& k, const Tensor& D, const Tensor& k_rev, const Tensor& gate) {
   check(u.dim() >= 2 && u.is_floating(), "fft_conv: expected a floating input [..., channels, n], got ", u.dtype(), " ",
         u.shape());
   const int64_t h = u.size(-2), n = u.size(-1);
@@ -169,9 +176,14 @@ Tensor fft_conv(const Tensor& u, const Tensor& k, const Tensor& D, const Tensor&
   check_kernel("kernel", k, 2);
   check_kernel("reversed kernel", k_rev, 2);
   check_kernel("D", D, 1);
-  check_same_device("fft_conv", {&u, &k, &D, &k_rev});
+  if (gate.defined()) {
+    check(gate.shape() == u.shape(), "fft_conv: gate ", gate.shape(), " does not fit input ", u.shape());
+    check(gate.dtype() == u.dtype(), "fft_conv: dtypes differ: input ", u.dtype(), ", gate ", gate.dtype());
+  }
+  check_same_device("fft_conv", {&u, &k, &D, &k_rev, &gate});
   const int64_t rows = Shape(u.shape().begin(), u.shape().end() - 2).numel();
-  return reshape(long_conv({reshape(u, {rows, h, n}), k, k_rev, D}), u.shape());
+  auto flat = [&](const Tensor& x) { return x.defined() ? reshape(x, {rows, h, n}) : Tensor(); };
+  return reshape(long_conv({flat(u), k, k_rev, D, flat(gate)}), u.shape());
 }
 
 }  // namespace weft

@@ -23,14 +23,17 @@ Tensor rfft(const Tensor& x, std::optional<int64_t> n = {}, int64_t dim = -1, Ff
 Tensor irfft(const Tensor& spectrum, std::optional<int64_t> n = {}, int64_t dim = -1, FftNorm norm = FftNorm::backward);
 
 /// Long convolution of each channel with taps of its own, through FFTs:
-///   y[..., h, t] = Σ_{0<=j<=t} k[h, j]·u[..., h, t - j] + D[h]·u[..., h, t]                            (causal)
-///                + Σ_{j>=0} k_rev[h, j]·u[..., h, t + 1 + j]                                       (with k_rev: both
-///                sides)
-/// u, y: [..., channels, n]; k: [channels, taps]; D: [channels]; k_rev: [channels, taps]. D and k_rev may be undefined.
-/// Kernels may be shorter than the input, as long, or longer: taps that reach beyond it take no part.
+///   y[..., h, t] = Σ_{0<=j<=t} k[h, j]·u[..., h, t - j] + D[h]·u[..., h, t]    (causal)
+///                + Σ_{j>=0} k_rev[h, j]·u[..., h, t + 1 + j]                   (with k_rev: both sides)
+/// and all of it times gate[..., h, t] where there is a gate.
+/// u, y, gate: [..., channels, n]; k: [channels, taps]; D: [channels]; k_rev: [channels, taps]. D, k_rev and gate may
+/// be undefined. Kernels may be shorter than the input, as long, or longer: taps that reach beyond it take no part.
+/// bfloat16 and float16 are computed in float32 and rounded once, after the gate.
 /// This is the convolution of SGConv (Li et al., arXiv:2210.09298) and H3 (arXiv:2212.14052). Of SGConv's bidirectional
 /// kernel, k is the first half and k_rev the second; H3's reversed kernel starts at lag 0, so add its first tap to k's
-/// first.
-Tensor fft_conv(const Tensor& u, const Tensor& k, const Tensor& D = {}, const Tensor& k_rev = {});
+/// first. H3 multiplies the output by a projection of its input: the gate.
+/// Errors: shapes that do not fit, dtypes or devices that differ.
+Tensor fft_conv(const Tensor& u, const Tensor& k, const Tensor& D = {}, const Tensor& k_rev = {},
+                const Tensor& gate = {});
 
 }  // namespace weft

@@ -18,6 +18,12 @@ LongConvolution<T> arguments(const Tensor& u, const Tensor& k, const Tensor& k_r
           pointer<T>(d)};
 }
 
+// out ← a · b
+template <class T>
+void multiply(const Tensor& a, const Tensor& b, Tensor& out) {
+  map<T, T>([](T p, T q) { return p * q; }, a, b, out);
+}
+
 }  // namespace
 
 void rfft(const Tensor& x, int64_t n, double scale, Tensor& y) {
@@ -36,24 +42,37 @@ void irfft(const Tensor& x, int64_t n, double scale, Tensor& y) {
   });
 }
 
-void fft_conv(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, Tensor& y) {
+void fft_conv(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, const Tensor& gate, Tensor& y) {
   in_float(u.dtype(), [&]<class T>(Type<T>) {
     const Tensor cu = compute_copy<T>(u), ck = compute_copy<T>(k), cr = compute_copy<T>(k_rev), cd = compute_copy<T>(d);
-    const Tensor out = compute_output<T>(y);
+    Tensor out = compute_output<T>(y);
     convolve_rows(arguments<T>(cu, ck, cr, cd), out.data<T>());
+    if (gate.defined()) multiply<T>(out, gate, out);
     write_back<T>(out, y);
   });
 }
 
-void fft_conv_backward(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, const Tensor& dy,
-                       Tensor& du, Tensor& dk, Tensor& dk_rev, Tensor& dd) {
+// With a gate the convolution's own gradient is dy · gate, and the gate's is dy · (the convolution), computed again.
+void fft_conv_backward(const Tensor& u, const Tensor& k, const Tensor& k_rev, const Tensor& d, const Tensor& gate,
+                       const Tensor& dy, Tensor& du, Tensor& dk, Tensor& dk_rev, Tensor& dd, Tensor& dgate) {
   in_float(u.dtype(), [&]<class T>(Type<T>) {
     const Tensor cu = compute_copy<T>(u), ck = compute_copy<T>(k), cr = compute_copy<T>(k_rev), cd = compute_copy<T>(d);
-    const Tensor g = compute_copy<T>(dy);
+    const LongConvolution<T> conv = arguments<T>(cu, ck, cr, cd);
+    Tensor g = compute_copy<T>(dy);
+    if (dgate.defined()) {
+      Tensor out = compute_output<T>(dgate);
+      convolve_rows(conv, out.data<T>());
+      multiply<T>(out, g, out);
+      write_back<T>(out, dgate);
+    }
+    if (gate.defined()) {
+      Tensor gated = empty(g.shape(), g.dtype());
+      multiply<T>(g, gate, gated);
+      g = gated;
+    }
     const Tensor gu = compute_output<T>(du), gk = compute_output<T>(dk), gr = compute_output<T>(dk_rev),
                  gd = compute_output<T>(dd);
-    convolve_rows_backward(arguments<T>(cu, ck, cr, cd), g.data<T>(), pointer<T>(gu), pointer<T>(gk), pointer<T>(gr),
-                           pointer<T>(gd));
+    convolve_rows_backward(conv, g.data<T>(), pointer<T>(gu), pointer<T>(gk), pointer<T>(gr), pointer<T>(gd));
     write_back<T>(gu, du);
     write_back<T>(gk, dk);
     write_back<T>(gr, dk_rev);

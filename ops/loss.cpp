@@ -1,28 +1,19 @@
 #include <weft/autograd/autograd.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
-#include <weft/ops/kernel.h>
-#include <weft/ops/loss.h>
+#include <weft/ops/loss_op.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
 #include <weft/ops/softmax.h>
 
 namespace weft {
 
-// logits: contiguous [..., c], r rows; target: contiguous int64 [r]; weight: [c] or undefined. By row, in the compute
-// type: loss [r], its weight in the mean [r] (0 where ignored), log Σ exp [r].
-WEFT_DECLARE_KERNEL(cross_entropy, const Tensor& logits, const Tensor& target, const Tensor& weight,
-                    int64_t ignore_index, double smoothing, Tensor& loss, Tensor& row_weight, Tensor& lse)
-// scale: what the gradient of each row is multiplied by, [r] or [1] in the compute type.
-WEFT_DECLARE_KERNEL(cross_entropy_backward, const Tensor& logits, const Tensor& target, const Tensor& weight,
-                    int64_t ignore_index, double smoothing, const Tensor& lse, const Tensor& scale, Tensor& dlogits)
+using detail::check_cross_entropy;
+using detail::guarded;
 
 namespace {
 
-DType compute_type(const Tensor& x) { return x.dtype() == float64 ? float64 : float32; }
-
-// A mean over rows of total weight 0 is 0.
-Tensor guarded(const Tensor& total) { return where(eq(total, 0), Scalar(1.0), total); }
+DType compute_type(const Tensor& x) { return detail::loss_dtype(x); }
 
 // Classes last: [n, c, d...] -> [n, d..., c].
 Tensor classes_last(const Tensor& x) { return x.dim() <= 2 ? x : movedim(x, 1, -1); }
@@ -30,13 +21,9 @@ Tensor classes_last(const Tensor& x) { return x.dim() <= 2 ? x : movedim(x, 1, -
 void check_classes(const char* name, const Tensor& x, const Tensor& target, const CrossEntropyOptions& o) {
   check(x.is_floating(), name, ": expected floating logits, got ", x.dtype());
   check(x.dim() >= 1, name, ": expected logits [c], [n, c] or [n, c, ...], got ", x.shape());
-  check(o.reduction != Reduction::batch_mean, name, ": batch_mean is for kl_div");
-  check(o.label_smoothing >= 0 && o.label_smoothing <= 1, name, ": label_smoothing must be in [0, 1], got ",
-        o.label_smoothing);
-  const int64_t axis = x.dim() == 1 ? 0 : 1, classes = x.size(axis);
+  const int64_t axis = x.dim() == 1 ? 0 : 1;
+  check_cross_entropy(name, x.size(axis), o);
   check_same_device(name, {&x, &target, &o.weight});
-  check(!o.weight.defined() || (o.weight.shape() == Shape{classes} && o.weight.is_floating()), name,
-        ": expected a floating weight of shape [", classes, "]");
   if (target.is_floating()) return;
   check(target.dtype() == int64, name, ": expected an int64 target, got ", target.dtype());
   Shape rows = x.shape();
@@ -63,14 +50,28 @@ Tensor target_weights(const Tensor& target, int64_t classes, const CrossEntropyO
   return o.weight.defined() ? mul(q, o.weight.detach().to(dtype)) : q;
 }
 
-// dlogits = scale · (p · Σ q - q) as ops, for second order; q as above.
-Tensor composed_backward(const Tensor& x, const Tensor& target, const CrossEntropyOptions& o, const Tensor& scale) {
-  const DType c = compute_type(x);
+}  // namespace
+
+Tensor detail::guarded(const Tensor& total) { return where(eq(total, 0), Scalar(1.0), total); }
+
+Tensor detail::cross_entropy_gradient(const Tensor& x, const Tensor& target, const CrossEntropyOptions& o,
+                                      const Tensor& scale) {
+  const DType c = loss_dtype(x);
   const int64_t classes = x.size(-1);
   const Tensor q = target_weights(target, classes, o, c);
   const Tensor p = softmax(reshape(x, {-1, classes}).to(c), -1);
   return reshape(mul(unsqueeze(scale, -1), sub(mul(p, sum(q, -1, keepdim)), q)), x.shape());
 }
+
+void detail::check_cross_entropy(const char* op, int64_t classes, const CrossEntropyOptions& o) {
+  check(o.reduction != Reduction::batch_mean, op, ": batch_mean is for kl_div");
+  check(o.label_smoothing >= 0 && o.label_smoothing <= 1, op, ": label_smoothing must be in [0, 1], got ",
+        o.label_smoothing);
+  check(!o.weight.defined() || (o.weight.shape() == Shape{classes} && o.weight.is_floating()), op,
+        ": expected a floating weight of shape [", classes, "]");
+}
+
+namespace {
 
 // x: [..., c], target: [r] -> a loss a row.
 Tensor fused(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& o) {
@@ -91,7 +92,7 @@ Tensor fused(const Tensor& logits, const Tensor& target, const CrossEntropyOptio
   return record("cross_entropy", loss.to(x.dtype()), {x}, [x, t, weight, o, lse, total](const Tensor& dy) -> Grads {
     const Tensor upstream = reshape(dy, {dy.numel()}).to(lse.dtype());  // [r] or [1]
     const Tensor scale = total.defined() ? div(upstream, total) : upstream;
-    if (grad_enabled()) return {composed_backward(x, t, o, scale)};
+    if (grad_enabled()) return {detail::cross_entropy_gradient(x, t, o, scale)};
     Tensor dx = empty_like(x);
     WEFT_KERNEL(x.device(), cross_entropy_backward, x, t, weight, o.ignore_index, o.label_smoothing, lse,
                 scale.contiguous(), dx);
@@ -123,6 +124,36 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
       .to(logits.dtype());
 }
 
+Tensor cross_entropy_(Tensor&& logits, const Tensor& target, const CrossEntropyOptions& o) {
+  check_classes("cross_entropy_", logits, target, o);
+  Tensor x = std::move(logits);
+  const Storage& memory = *x.impl().storage;
+  const bool nobody_else = x.impl_ptr().use_count() == 1 && x.impl().storage.use_count() == 1 && !memory.read_only();
+  if (!grad_enabled() || !x.requires_grad() || x.is_leaf() || !nobody_else || x.dim() != 2 || !x.is_contiguous() ||
+      target.is_floating() || o.reduction == Reduction::none || x.dtype() == float16) {
+    return cross_entropy(x, target, o);
+  }
+  const DType c = compute_type(x);
+  const Tensor t = target.contiguous(), weight = o.weight.defined() ? o.weight.detach() : Tensor();
+  Tensor row_weight = empty({t.numel()}, c, x.device()), loss = empty({t.numel()}, c, x.device());
+  WEFT_KERNEL(x.device(), row_weights, "cross_entropy_", t, weight, o.ignore_index, x.size(1), row_weight);
+  const Tensor total = o.reduction == Reduction::mean ? guarded(sum(row_weight)) : Tensor();
+  const Tensor one = ones({1}, {.dtype = c, .device = x.device()});
+  auto gradient = std::make_shared<Tensor>(x.detach());  // of the upstream gradient 1, until a sweep takes it
+  WEFT_KERNEL(x.device(), cross_entropy_over, *gradient, t, weight, o.ignore_index, o.label_smoothing,
+              total.defined() ? div(one, total) : one, loss);
+  loss = total.defined() ? div(sum(loss), total) : sum(loss);
+  return record("cross_entropy_", loss.to(x.dtype()), {x}, [gradient, c](const Tensor& dy) -> Grads {
+    check(!grad_enabled(),
+          "cross_entropy_: the logits have given their place to the gradient, so that there is no "
+          "second order; use cross_entropy");
+    check(gradient->defined(), "cross_entropy_: an earlier sweep has taken the gradient; use cross_entropy");
+    Tensor dx = std::exchange(*gradient, Tensor());
+    WEFT_KERNEL(dx.device(), scale_over, dx, reshape(dy, {1}).to(c));
+    return {dx};
+  });
+}
+
 Tensor nll_loss(const Tensor& log_probs, const Tensor& target, const CrossEntropyOptions& options) {
   check_classes("nll_loss", log_probs, target, options);
   check(options.label_smoothing == 0, "nll_loss: label_smoothing is for cross_entropy");
@@ -130,9 +161,9 @@ Tensor nll_loss(const Tensor& log_probs, const Tensor& target, const CrossEntrop
   const DType c = compute_type(log_probs);
   const Tensor x = classes_last(log_probs).to(c);
   const int64_t classes = x.size(-1);
+  Tensor row_weight = empty({target.numel()}, c, x.device());
+  WEFT_KERNEL(x.device(), row_weights, "nll_loss", target.contiguous(), {}, options.ignore_index, classes, row_weight);
   const Tensor hot = one_hot_rows(target, classes, options.ignore_index, c);  // [..., c]
-  const Tensor known = logical_or(gt(sum(hot, -1), 0), eq(target, options.ignore_index));
-  check(all(known).item<int64_t>() != 0, "nll_loss: a target is out of range for ", classes, " classes");
   const Tensor q = options.weight.defined() ? mul(hot, options.weight.detach().to(c)) : hot;
   const Tensor loss = neg(sum(mul(q, where(gt(hot, 0), x, 0.0)), -1));
   if (options.reduction == Reduction::none) return loss.to(log_probs.dtype());

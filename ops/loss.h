@@ -29,7 +29,24 @@ struct CrossEntropyOptions {
 /// NaN. A position whose logits are all -inf has loss inf and no gradient.
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
 
-/// The same from log-probabilities: -log_probs[target].
+/// The same for logits that are a result nobody else needs, given up by std::move or as a temporary: the gradient takes
+/// their memory in the forward pass, and backward only multiplies it by the upstream gradient. Then it can be swept
+/// once, without create_graph. What does not allow that (someone else holds the logits or they are a leaf, no gradient
+/// is asked for, reduction none, probabilities as target, more than two dimensions, float16) goes the way of
+/// cross_entropy.
+Tensor cross_entropy_(Tensor&& logits, const Tensor& target, const CrossEntropyOptions& options = {});
+
+/// cross_entropy(linear(x, weight, bias), target), of which the logits never exist at once: they are made in chunks of
+/// rows, each of which gives its losses, its gradients, and way to the next. x: [..., d], weight: [c, d], bias: [c] or
+/// undefined, target: int64 of x's leading dimensions. Gradients by x, weight and bias are computed in the forward pass
+/// where one is asked for; those of weight and bias are summed over the chunks in float32 (float64 for float64). With
+/// Reduction::none, in float16, and for a second sweep, backward makes the logits again. The products are of Autocast's
+/// dtype where there is a scope. The loss is float32 (float64 for float64). chunk: rows of logits at a time; 0: as many
+/// as take half a gigabyte. After arXiv:2410.10989 and arXiv:2411.09009.
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
+                            const CrossEntropyOptions& options = {}, const Tensor& bias = {}, int64_t chunk = 0);
+
+/// cross_entropy from log-probabilities: -log_probs[target].
 Tensor nll_loss(const Tensor& log_probs, const Tensor& target, const CrossEntropyOptions& options = {});
 
 // --- between tensors of one shape: element by element ------------------------------------------------------------

@@ -1,23 +1,24 @@
 #include <weft/autograd/autograd.h>
 #include <weft/ops/copy.h>
-#include <weft/ops/create.h>
-#include <weft/ops/elementwise.h>
 #include <weft/ops/kernel.h>
 #include <weft/ops/matmul.h>
-#include <weft/ops/reduce.h>
+#include <weft/ops/product_op.h>
 #include <weft/ops/shape.h>
+
+#include <atomic>
 
 namespace weft {
 
-// y[b] = x[b] · w[b] (+ bias along rows); 3-D; the batch stride of x and w may be 0; bias may be undefined.
-WEFT_DECLARE_KERNEL(matmul, const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& y)
+// y[i] = a[i] · b[i]. y: [batch, m, n], rows one after the other; a: [batch, m, k] and b: [batch, k, n], either of them
+// with a batch of 1 that repeats, each matrix with one stride of 1 (as_operand). y may be float32 where a and b are
+// half. With accumulate, y += a · b.
+WEFT_DECLARE_KERNEL(matmul, const Tensor& a, const Tensor& b, bool accumulate, Tensor& y)
 
 namespace {
 
-thread_local DType t_autocast = float32;
-thread_local bool t_autocast_on = false;
+std::atomic<bool> g_tf32{false};
 
-// The kernel takes matrices of which one dimension has stride 1 and the other a stride that holds a row.
+// The kernels take matrices of which one dimension has stride 1 and the other a stride that holds a row.
 Tensor as_operand(const Tensor& x) {
   const int64_t rows = x.size(-2), cols = x.size(-1);
   const int64_t rs = x.strides()[x.dim() - 2], cs = x.strides()[x.dim() - 1];
@@ -26,111 +27,171 @@ Tensor as_operand(const Tensor& x) {
   return row_major || col_major ? x : x.contiguous();
 }
 
-// The plain product of [b, m, k] (or [m, k]) operands, batch broadcast.
-Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias) {
-  const Tensor x = as_operand(a), w = as_operand(b);
-  Tensor y = empty({std::max(x.size(0), w.size(0)), x.size(1), w.size(2)}, x.dtype(), x.device());
-  WEFT_KERNEL(x.device(), matmul, x, w, bias, y);
+Tensor flipped(const Tensor& x) { return transpose(x, -2, -1); }
+
+Shape leading(const Tensor& x) { return Shape(x.shape().begin(), x.shape().end() - 2); }
+
+// The stride of dimensions 0 to last of x taken as one; -1 where memory has them otherwise.
+int64_t merged_stride(const Tensor& x, int64_t last) {
+  int64_t first = 0, expected = -1;
+  for (int64_t d = last; d >= 0; --d) {
+    if (x.shape()[d] == 1) continue;
+    if (expected >= 0 && x.strides()[d] != expected) return -1;
+    if (expected < 0) first = x.strides()[d];
+    expected = x.strides()[d] * x.shape()[d];
+  }
+  return first;
+}
+
+// --- batches --------------------------------------------------------------------------------------------------------
+
+// What the leading dimensions of a and b together walk through, merged where both allow.
+struct Batches {
+  struct Dim {
+    int64_t size, a, b, y;  // strides; 0 where an operand repeats
+  };
+  std::vector<Dim> dims;
+
+  Batches(const Tensor& a, const Tensor& b, const Tensor& y) {
+    for (int64_t d = 0; d < y.dim() - 2; ++d) {
+      const auto stride = [&](const Tensor& x) {
+        const int64_t at = d - (y.dim() - x.dim());
+        return at < 0 || x.shape()[at] == 1 ? 0 : x.strides()[at];
+      };
+      const Dim dim{y.shape()[d], stride(a), stride(b), y.strides()[d]};
+      if (dim.size == 1) continue;
+      if (!dims.empty() && dims.back().a == dim.a * dim.size && dims.back().b == dim.b * dim.size)
+        dims.back() = {dims.back().size * dim.size, dim.a, dim.b, dim.y};
+      else
+        dims.push_back(dim);
+    }
+    // The longest goes to the kernel, last; the others are walked here.
+    if (!dims.empty())
+      std::swap(*std::max_element(dims.begin(), dims.end(), [](auto& p, auto& q) { return p.size < q.size; }),
+                dims.back());
+  }
+
+  int64_t calls() const {
+    int64_t n = 1;
+    for (size_t i = 0; i + 1 < dims.size(); ++i) n *= dims[i].size;
+    return n;
+  }
+};
+
+// Matrices of x from an offset on, as the kernel takes them.
+Tensor batch_view(const Tensor& x, int64_t size, int64_t stride, int64_t offset) {
+  const int64_t d = x.dim() - 2;
+  return as_strided_raw(x, {stride == 0 ? 1 : size, x.shape()[d], x.shape()[d + 1]},
+                        {stride, x.strides()[d], x.strides()[d + 1]}, x.impl().offset + offset);
+}
+
+void multiply(const Tensor& a, const Tensor& b, const Tensor& y, const Batches& batches) {
+  const Batches::Dim inner = batches.dims.empty() ? Batches::Dim{1, 0, 0, 0} : batches.dims.back();
+  for (int64_t i = 0; i < batches.calls(); ++i) {
+    int64_t at[3] = {}, rest = i;
+    for (size_t d = batches.dims.size(); d-- > 1;) {
+      const Batches::Dim& dim = batches.dims[d - 1];
+      const int64_t position = rest % dim.size;
+      at[0] += position * dim.a, at[1] += position * dim.b, at[2] += position * dim.y;
+      rest /= dim.size;
+    }
+    const Tensor x = batch_view(a, inner.size, inner.a, at[0]), w = batch_view(b, inner.size, inner.b, at[1]);
+    Tensor out = batch_view(y, inner.size, inner.y, at[2]);
+    WEFT_KERNEL(y.device(), matmul, x, w, false, out);
+  }
+}
+
+// x with the leading dimensions of y, laid out so that they are one.
+Tensor spread(const Tensor& x, const Tensor& y) {
+  Shape shape = leading(y);
+  shape.push_back(x.size(-2)), shape.push_back(x.size(-1));
+  const Tensor wide = expand(x, shape);
+  return merged_stride(wide, wide.dim() - 3) >= 0 ? wide : wide.contiguous();
+}
+
+// a · b as matmul has it, not recorded. a: [..., m, k], b: [..., k, n]; the result in dtype.
+Tensor product(const Tensor& a0, const Tensor& b0, DType dtype) {
+  Tensor a = as_operand(a0.detach()), b = as_operand(b0.detach());
+  Shape shape = broadcast_shapes(leading(a), leading(b), "matmul");
+  const int64_t count = shape.numel(), m = a.size(-2), n = b.size(-1);
+  shape.push_back(m), shape.push_back(n);
+  Tensor y = empty(shape, dtype, a.device());
+  if (y.numel() == 0) return y;
+  const int64_t stride = merged_stride(a, a.dim() - 2);
+  if (count > 1 && leading(b).numel() == 1 && stride >= 0) {  // one matrix for all rows: one large product
+    const Shape rows{count * m, a.size(-1)};
+    a = as_operand(as_strided_raw(a, rows, {stride, a.strides().back()}, a.impl().offset));
+    b = reshape(b, {b.size(-2), n});
+    const Tensor out = reshape(y, {count * m, n});
+    multiply(a, b, out, Batches(a, b, out));
+    return y;
+  }
+  // Leading dimensions that are not one in memory: a few calls of the kernel, or a copy if that is less work. A call
+  // costs about what copying 4 MB does.
+  Batches batches(a, b, y);
+  const int64_t bytes = count * (m + n) * a.size(-1) * static_cast<int64_t>(size_of(a.dtype()));
+  if (batches.calls() > std::max<int64_t>(4, bytes >> 22)) {
+    a = spread(a, y), b = spread(b, y);
+    batches = Batches(a, b, y);
+  }
+  multiply(a, b, y, batches);
   return y;
 }
 
-// How many rows of size(-1) elements x has; told to reshape, which cannot tell where a size is 0.
-int64_t row_count(const Tensor& x) { return Shape(x.shape().begin(), x.shape().end() - 1).numel(); }
-
-Tensor to_batch(const Tensor& x, const Shape& lead) {
-  Shape full = lead;
-  full.push_back(x.size(-2)), full.push_back(x.size(-1));
-  return reshape(expand(x, full), {lead.numel(), x.size(-2), x.size(-1)});
+// The gradient of one matrix that served all rows of a: aᵀ · dy over all of them at once. [k, n]
+Tensor shared_grad(const Tensor& a, const Tensor& dy, DType dtype) {
+  const int64_t rows = leading(a).numel() * a.size(-2);
+  return product(transpose(reshape(a.detach(), {rows, a.size(-1)}), 0, 1), reshape(dy.detach(), {rows, dy.size(-1)}),
+                 dtype);
 }
 
-// [b, m, k] × [b, k, n]
-Tensor bmm(const Tensor& a, const Tensor& b) {
-  return record("matmul", product(a, b, {}), {a, b}, [a, b](const Tensor& dy) -> Grads {
-    return {a.requires_grad() ? bmm(dy, transpose(b, 1, 2)) : Tensor(),
-            b.requires_grad() ? bmm(transpose(a, 1, 2), dy) : Tensor()};
-  });
-}
-
-Tensor activate(const Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::none:
-      return x;
-    case Activation::relu:
-      return relu(x);
-    case Activation::gelu:
-      return gelu(x);
-    case Activation::gelu_tanh:
-      return gelu_tanh(x);
-    case Activation::silu:
-      return silu(x);
-  }
-  fail("linear: unknown activation");
+// Matrices: dim() of both is at least 2. Under Autocast x and w are what is multiplied, but the operation is recorded
+// as one of a and b: the gradients of float32 operands are float32 from the start.
+Tensor matrix_product(const Tensor& a, const Tensor& b) {
+  const Tensor x = Autocast::apply(a), w = Autocast::apply(b);
+  check(x.dtype() == w.dtype(), "matmul: dtypes differ: ", x.dtype(), " × ", w.dtype());
+  check(x.dtype() != boolean, "matmul: not for bool");
+  return record("matmul", product(x, w, x.dtype()), {a, b},
+                [x, w, a_dtype = a.dtype(), b_dtype = b.dtype(), b_shape = b.shape()](const Tensor& dy) -> Grads {
+                  if (grad_enabled()) {
+                    return {x.requires_grad() ? matmul(dy, flipped(w)) : Tensor(),
+                            w.requires_grad() ? matmul(flipped(x), dy) : Tensor()};
+                  }
+                  const bool shared = leading(w).numel() == 1 && leading(x).numel() > 1 && x.numel() > 0;
+                  Grads g(2);
+                  if (x.requires_grad()) g[0] = product(dy, flipped(w), a_dtype);
+                  if (w.requires_grad())
+                    g[1] = shared ? reshape(shared_grad(x, dy, b_dtype), b_shape) : product(flipped(x), dy, b_dtype);
+                  return g;
+                });
 }
 
 }  // namespace
 
-Autocast::Autocast(DType dtype, bool enabled) : before_(t_autocast), enabled_before_(t_autocast_on) {
-  check(is_half(dtype), "Autocast: expected bfloat16 or float16, got ", dtype);
-  t_autocast = dtype, t_autocast_on = enabled;
+void allow_tf32(bool on) { g_tf32.store(on, std::memory_order_relaxed); }
+bool tf32_allowed() { return g_tf32.load(std::memory_order_relaxed); }
+
+Tensor detail::empty_rows(int64_t rows, int64_t cols, DType dtype, Device device) {
+  const int64_t whole = 16 / static_cast<int64_t>(size_of(dtype)), stride = (cols + whole - 1) / whole * whole;
+  const Tensor wide = empty({rows, stride}, dtype, device);
+  return stride == cols ? wide : as_strided_raw(wide, {rows, cols}, {stride, 1}, 0);
 }
-Autocast::~Autocast() { t_autocast = before_, t_autocast_on = enabled_before_; }
-bool Autocast::active() { return t_autocast_on; }
-DType Autocast::dtype() { return t_autocast; }
-Tensor Autocast::apply(const Tensor& x) {
-  return t_autocast_on && x.defined() && x.dtype() == float32 ? x.to(t_autocast) : x;
+
+void detail::multiply_into(const Tensor& a, const Tensor& b, Tensor& y, bool accumulate) {
+  const auto batch = [](const Tensor& x) { return batch_view(x, 1, 0, 0); };
+  Tensor out = batch(y);
+  WEFT_KERNEL(y.device(), matmul, batch(as_operand(a.detach())), batch(as_operand(b.detach())), accumulate, out);
 }
 
 Tensor matmul(const Tensor& a0, const Tensor& b0) {
   check(a0.dim() >= 1 && b0.dim() >= 1, "matmul: expected at least one dimension: ", a0.shape(), " × ", b0.shape());
-  Tensor a = a0.dim() == 1 ? unsqueeze(a0, 0) : a0, b = b0.dim() == 1 ? unsqueeze(b0, 1) : b0;
+  const Tensor a = a0.dim() == 1 ? unsqueeze(a0, 0) : a0, b = b0.dim() == 1 ? unsqueeze(b0, 1) : b0;
   check(a.size(-1) == b.size(-2), "matmul: inner sizes differ: ", a0.shape(), " × ", b0.shape());
   check_same_device("matmul", {&a, &b});
-  a = Autocast::apply(a), b = Autocast::apply(b);
-  check(a.dtype() == b.dtype(), "matmul: dtypes differ: ", a.dtype(), " × ", b.dtype());
-  check(a.dtype() != boolean, "matmul: not for bool");
-  Tensor y;
-  Shape lead(b.shape().begin(), b.shape().end() - 2);
-  if (lead.numel() == 1 && a.dim() > 2) {  // one matrix for all rows: a single large product
-    Shape shape = a.shape();
-    shape.back() = b.size(-1);
-    y = reshape(
-        bmm(reshape(a, {1, row_count(a), a.size(-1)}), reshape(b, {1, b.size(-2), b.size(-1)})),
-        broadcast_shapes(shape, lead.empty() ? Shape{} : Shape(static_cast<size_t>(lead.size() + 2), 1), "matmul"));
-  } else {
-    lead = broadcast_shapes(Shape(a.shape().begin(), a.shape().end() - 2), lead, "matmul");
-    Shape shape = lead;
-    shape.push_back(a.size(-2)), shape.push_back(b.size(-1));
-    y = reshape(bmm(to_batch(a, lead), to_batch(b, lead)), shape);
-  }
+  Tensor y = matrix_product(a, b);
   if (b0.dim() == 1) y = squeeze(y, -1);
   if (a0.dim() == 1) y = squeeze(y, b0.dim() == 1 ? -1 : -2);
   return y;
-}
-
-Tensor linear(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, Activation activation) {
-  check(weight0.dim() == 2, "linear: expected a weight [out, in], got ", weight0.shape());
-  check(x0.dim() >= 1 && x0.size(-1) == weight0.size(1), "linear: input ", x0.shape(), " does not fit weight ",
-        weight0.shape());
-  check(!bias0.defined() || bias0.shape() == Shape{weight0.size(0)}, "linear: bias ",
-        bias0.defined() ? bias0.shape() : Shape(), " does not fit weight ", weight0.shape());
-  check_same_device("linear", {&x0, &weight0, &bias0});
-  const Tensor x = Autocast::apply(x0), w = Autocast::apply(weight0), bias = Autocast::apply(bias0);
-  check(x.is_floating() && x.dtype() == w.dtype() && (!bias.defined() || bias.dtype() == x.dtype()),
-        "linear: dtypes differ: input ", x.dtype(), ", weight ", w.dtype(), ", bias ",
-        bias.defined() ? bias.dtype() : w.dtype());
-  const Tensor rows = reshape(x, {row_count(x), x.size(-1)});  // [r, in]
-  Tensor y = squeeze(product(unsqueeze(rows.detach(), 0), unsqueeze(transpose(w.detach(), 0, 1), 0),
-                             bias.defined() ? bias.detach().contiguous() : bias),
-                     0);
-  y = record("linear", y, {rows, w, bias},
-             [rows, w, needs_bias = bias.defined() && bias.requires_grad()](const Tensor& dy) -> Grads {
-               return {rows.requires_grad() ? matmul(dy, w) : Tensor(),
-                       w.requires_grad() ? matmul(transpose(dy, 0, 1), rows) : Tensor(),
-                       needs_bias ? sum(dy, 0) : Tensor()};
-             });
-  Shape shape = x.shape();
-  shape.back() = w.size(0);
-  return activate(reshape(y, shape), activation);
 }
 
 }  // namespace weft

@@ -1,4 +1,4 @@
-// Products of matrices.
+// Products of matrices, and the precision they are computed in.
 #pragma once
 
 #include <weft/tensor/tensor.h>
@@ -9,14 +9,15 @@ namespace weft {
 /// is a row (left) or a column (right) whose dimension is dropped again. Accumulates in float32 (float64 for float64).
 Tensor matmul(const Tensor& a, const Tensor& b);
 
-enum class Activation : uint8_t { none, relu, gelu, gelu_tanh, silu };
-
-/// activation(x · weightᵀ + bias). x: [..., in], weight: [out, in], bias: [out] or undefined → [..., out].
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
+/// Whether float32 products on CUDA may round their operands to TF32 (10 bits of mantissa), which the tensor cores
+/// multiply several times faster; off at the start, as in PyTorch. For all threads.
+void allow_tf32(bool on);
+bool tf32_allowed();
 
 /// Mixed precision for a scope, on this thread: matmul, linear and convolutions convert float32 operands to dtype and
 /// return that dtype; parameters stay float32 and get float32 gradients. Norms, softmax and losses keep accumulating in
-/// float32.
+/// float32. A parameter is converted once in a scope (the outermost one), however often it is used, and again only if
+/// it has changed.
 class Autocast {
  public:
   explicit Autocast(DType dtype = bfloat16, bool enabled = true);
@@ -27,6 +28,8 @@ class Autocast {
   static Tensor apply(const Tensor& x);
   static bool active();  ///< whether a scope is on, on this thread
   static DType dtype();  ///< the dtype of the innermost scope
+  /// Forgets this thread's converted parameters: they belong to one side of a graph capture's start or end.
+  static void forget();
 
  private:
   DType before_;

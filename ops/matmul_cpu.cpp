@@ -21,7 +21,7 @@ Operand<T> operand(const Tensor& x) {
   Operand<T> o;
   Tensor in = x;
   if (x.dtype() != dtype_of<T>()) {
-    in = empty(x.shape(), dtype_of<T>());
+    in = empty_like(x, dtype_of<T>());
     map<T, T>([](T v) { return v; }, x, in);
     o.converted = in;
   }
@@ -34,20 +34,17 @@ Operand<T> operand(const Tensor& x) {
 }
 
 template <class T>
-void product(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& y) {
+void product(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
   const int64_t batch = y.shape()[0], m = y.shape()[1], n = y.shape()[2], k = a.shape()[2];
   const Operand<T> x = operand<T>(a), w = operand<T>(b);
   const bool direct = y.dtype() == dtype_of<T>();
-  Tensor c = direct ? y : empty(y.shape(), dtype_of<T>());
-  T beta = 0;
-  if (bias.defined()) {
-    map<T, T>([](T v) { return v; }, bias, c);
-    beta = 1;
-  }
+  Tensor c = direct ? y : empty_like(y, dtype_of<T>());
+  if (accumulate && !direct) map<T, T>([](T v) { return v; }, y, c);
   T* out = c.data<T>();
+  const int64_t c_batch = c.strides()[0], c_row = c.strides()[1];
   auto one = [&](auto&& f, int64_t i) {
     f(x.transposed, w.transposed, m, n, k, T(1), x.data + i * x.batch_stride, x.ld, w.data + i * w.batch_stride, w.ld,
-      beta, out + i * m * n, n);
+      accumulate ? T(1) : T(0), out + i * c_batch, std::max(c_row, n));
   };
   if (batch == 1) {
     one(gemm<T>, 0);
@@ -70,12 +67,12 @@ void product(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& y) {
 void integer_product(const Tensor& a, const Tensor& b, Tensor& y) {
   const int64_t batch = y.shape()[0], m = y.shape()[1], n = y.shape()[2], k = a.shape()[2];
   auto wide = [](const Tensor& x) {
-    Tensor w = empty(x.shape(), int64);
+    Tensor w = empty_like(x, int64);
     map<int64_t, int64_t>([](int64_t v) { return v; }, x, w);
     return w;
   };
   const Tensor x = wide(a), w = wide(b);
-  Tensor c = empty(y.shape(), int64);
+  Tensor c = empty_like(y, int64);
   parallel_for(batch * m, std::max<int64_t>(1, kGrain / std::max<int64_t>(n * k, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t i = r / m;
@@ -93,12 +90,12 @@ void integer_product(const Tensor& a, const Tensor& b, Tensor& y) {
 
 }  // namespace
 
-void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& y) {
+void matmul(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
   if (y.numel() == 0) return;
   if (y.dtype() == float64)
-    product<double>(a, b, bias, y);
+    product<double>(a, b, accumulate, y);
   else if (y.is_floating())
-    product<float>(a, b, bias, y);
+    product<float>(a, b, accumulate, y);
   else
     integer_product(a, b, y);
 }

@@ -12,13 +12,15 @@
 namespace weft {
 
 // x, y: contiguous, rows of n elements; weight, bias: n elements of any strides and floating dtype, or undefined.
-// stats: [2, rows] in the compute type, mean and r.
-WEFT_DECLARE_KERNEL(norm, NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias,
-                    double eps, Tensor& y, Tensor& stats)
-// dweight, dbias: [n] in the compute type, or undefined where not wanted; they are summed in an order that depends on
-// the shape alone.
+// stats: [2, rows] in the compute type, mean and r. Where residual is defined, it has x's shape, dtype and layout, and
+// what is normalised is sum = x + residual, rounded to its dtype; else sum is undefined.
+WEFT_DECLARE_KERNEL(norm, NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight,
+                    const Tensor& bias, double eps, Tensor& sum, Tensor& y, Tensor& stats)
+// x: what was normalised. dx gets the gradient that comes through y, plus dsum where that is defined. dweight, dbias:
+// [n] in the compute type, or undefined where not wanted; they are summed in an order that depends on the shape alone.
 WEFT_DECLARE_KERNEL(norm_backward, NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, double eps,
-                    const Tensor& stats, const Tensor& dy, Tensor& dx, Tensor& dweight, Tensor& dbias)
+                    const Tensor& stats, const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight,
+                    Tensor& dbias)
 
 namespace {
 
@@ -54,7 +56,51 @@ Grads composed_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor&
   return grads;
 }
 
-// weight: n elements, or one for all.
+// What a backward pass knows of its forward pass.
+struct Normed {
+  NormKind kind;
+  int64_t n;
+  Tensor weight, gain;  // gain: weight with n elements, outside the graph
+  Shape bias_shape;
+  double eps;
+  Tensor stats;
+  bool needs_weight, needs_bias;
+
+  // By x (what was normalised), weight and bias; dsum is added to the first.
+  Grads backward(const Tensor& x, const Tensor& dy0, const Tensor& dsum) const {
+    if (grad_enabled()) {
+      Grads g = composed_backward(kind, x, n, weight, bias_shape, eps, dy0);
+      if (dsum.defined()) g[0] = add(g[0], dsum);
+      return g;
+    }
+    const DType c = compute_type(x);
+    Tensor dx = empty_like(x);
+    Tensor dw = needs_weight ? empty(gain.shape(), c, x.device()) : Tensor();
+    Tensor db = needs_bias ? empty(bias_shape, c, x.device()) : Tensor();
+    WEFT_KERNEL(x.device(), norm_backward, kind, x, n, gain, eps, stats, dy0.contiguous(),
+                dsum.defined() ? dsum.contiguous() : dsum, dx, dw, db);
+    return {dx, dw, db};
+  }
+};
+
+// Normalises x, or sum = x + residual where that is defined; all contiguous. weight: n elements, or one for all.
+Normed normalise(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight,
+                 const Tensor& bias, double eps, Tensor& sum, Tensor& y) {
+  const DType c = compute_type(x);
+  const Tensor gain = !weight.defined() ? weight : weight.numel() != n ? expand(weight.detach(), {n}) : weight.detach();
+  Normed out{kind,
+             n,
+             weight,
+             gain,
+             bias.defined() ? bias.shape() : Shape{n},
+             eps,
+             empty({2, x.numel() / n}, c, x.device()),
+             weight.defined() && weight.requires_grad(),
+             bias.defined() && bias.requires_grad()};
+  WEFT_KERNEL(x.device(), norm, kind, x, residual, n, gain, bias, eps, sum, y, out.stats);
+  return out;
+}
+
 Tensor apply(const char* name, NormKind kind, const Tensor& x0, int64_t n, const Tensor& weight, const Tensor& bias,
              double eps) {
   check_same_device(name, {&x0, &weight, &bias});
@@ -64,25 +110,29 @@ Tensor apply(const char* name, NormKind kind, const Tensor& x0, int64_t n, const
     if (weight.defined()) y = add(y, mul(sum(weight), 0.0));
     return bias.defined() ? add(y, mul(sum(bias), 0.0)).to(x.dtype()) : y.to(x.dtype());
   }
-  const DType c = compute_type(x);
-  const Tensor gain = weight.defined() && weight.numel() != n ? expand(weight.detach(), {n}) : weight;
-  Tensor y = empty_like(x), stats = empty({2, x.numel() / n}, c, x.device());
-  WEFT_KERNEL(x.device(), norm, kind, x, n, gain, bias, eps, y, stats);
-  const bool needs_weight = weight.defined() && weight.requires_grad(),
-             needs_bias = bias.defined() && bias.requires_grad();
-  const Shape bias_shape = bias.defined() ? bias.shape() : Shape{n};
-  return record(
-      name, y, {x, weight, bias},
-      [kind, x, n, weight, gain, bias_shape, eps, stats, needs_weight, needs_bias](const Tensor& dy0) -> Grads {
-        if (grad_enabled()) return composed_backward(kind, x, n, weight, bias_shape, eps, dy0);
-        const DType c = compute_type(x);
-        const Tensor dy = dy0.contiguous();
-        Tensor dx = empty_like(x);
-        Tensor dw = needs_weight ? empty(gain.shape(), c, x.device()) : Tensor();
-        Tensor db = needs_bias ? empty(bias_shape, c, x.device()) : Tensor();
-        WEFT_KERNEL(x.device(), norm_backward, kind, x, n, gain, eps, stats, dy, dx, dw, db);
-        return {dx, dw, db};
+  Tensor y = empty_like(x), none;
+  const Normed normed = normalise(kind, x, {}, n, weight, bias, eps, none, y);
+  return record(name, y, {x, weight, bias},
+                [normed, x](const Tensor& dy) -> Grads { return normed.backward(x, dy, {}); });
+}
+
+// {x + residual, the norm of that}
+std::pair<Tensor, Tensor> apply_to_sum(const char* name, NormKind kind, const Tensor& x0, const Tensor& residual0,
+                                       int64_t n, const Tensor& weight, const Tensor& bias, double eps) {
+  check_same_device(name, {&x0, &residual0, &weight, &bias});
+  if (x0.dtype() != residual0.dtype() || x0.numel() == 0) {
+    const Tensor s = add(x0, residual0);
+    return {s, apply(name, kind, s, n, weight, bias, eps)};
+  }
+  const Tensor x = x0.contiguous(), residual = residual0.contiguous();
+  Tensor s = empty_like(x), y = empty_like(x);
+  const Normed normed = normalise(kind, x, residual, n, weight, bias, eps, s, y);
+  const Tensors out =
+      record(name, {s, y}, {x, residual, weight, bias}, [normed](const Tensors& dy, const Tensors& results) -> Grads {
+        const Grads g = normed.backward(results[0], dy[1], dy[0]);
+        return {g[0], g[0], g[1], g[2]};
       });
+  return {out[0], out[1]};
 }
 
 // Checks that x ends in normalized_shape and that the parameters have that shape; the row's size.
@@ -100,6 +150,12 @@ int64_t row_size(const char* name, const Tensor& x, const Shape& normalized, con
   return normalized.numel();
 }
 
+void check_sum(const char* name, const Tensor& x, const Tensor& residual) {
+  check(residual.is_floating(), name, ": expected a floating residual, got ", residual.dtype());
+  check(x.shape() == residual.shape(), name, ": input ", x.shape(), " and residual ", residual.shape(),
+        " differ in shape");
+}
+
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, const Tensor& bias,
@@ -108,11 +164,32 @@ Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& 
   return apply("layer_norm", NormKind::layer, x, n, weight, bias, eps);
 }
 
+std::pair<Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
+                                         const Tensor& weight, const Tensor& bias, double eps) {
+  check_sum("add_layer_norm", x, residual);
+  const int64_t n = row_size("add_layer_norm", x, normalized_shape, weight, bias);
+  return apply_to_sum("add_layer_norm", NormKind::layer, x, residual, n, weight, bias, eps);
+}
+
+namespace {
+
+double spacing(const Tensor& x) {
+  return x.dtype() == float64 ? std::numeric_limits<double>::epsilon()
+                              : static_cast<double>(std::numeric_limits<float>::epsilon());
+}
+
+}  // namespace
+
 Tensor rms_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, std::optional<double> eps) {
   const int64_t n = row_size("rms_norm", x, normalized_shape, weight, {});
-  const double spacing = x.dtype() == float64 ? std::numeric_limits<double>::epsilon()
-                                              : static_cast<double>(std::numeric_limits<float>::epsilon());
-  return apply("rms_norm", NormKind::rms, x, n, weight, {}, eps.value_or(spacing));
+  return apply("rms_norm", NormKind::rms, x, n, weight, {}, eps.value_or(spacing(x)));
+}
+
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
+                                       const Tensor& weight, std::optional<double> eps) {
+  check_sum("add_rms_norm", x, residual);
+  const int64_t n = row_size("add_rms_norm", x, normalized_shape, weight, {});
+  return apply_to_sum("add_rms_norm", NormKind::rms, x, residual, n, weight, {}, eps.value_or(spacing(x)));
 }
 
 Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps) {

@@ -5,6 +5,7 @@
 #include <weft/tensor/tensor.h>
 
 #include <optional>
+#include <utility>
 
 namespace weft {
 
@@ -13,10 +14,19 @@ namespace weft {
 Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight = {}, const Tensor& bias = {},
                   double eps = 1e-5);
 
+/// {x + residual, layer_norm(x + residual)}: a residual stream's next state and what the next layer takes of it, in one
+/// walk over memory each way where x and residual have one dtype. residual: x's shape.
+std::pair<Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
+                                         const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5);
+
 /// x / sqrt(mean x² + eps) · weight over the last dimensions. Without eps: the spacing of 1 in the compute type, as in
 /// PyTorch. Source: arXiv:1910.07467.
 Tensor rms_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight = {},
                 std::optional<double> eps = {});
+
+/// {x + residual, rms_norm(x + residual)}, as add_layer_norm.
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
+                                       const Tensor& weight = {}, std::optional<double> eps = {});
 
 /// x / max(‖x‖ / sqrt(d), eps) · gain over the last dimension, of size d; gain: one element. Source: arXiv:1910.05895,
 /// in the form that the FLASH implementations use.

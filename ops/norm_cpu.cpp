@@ -22,10 +22,16 @@ RowStats<C> row_stats(NormKind kind, const C* x, int64_t n, C eps) {
   return {mean, C(1) / (limited ? std::max(std::sqrt(power), eps) : std::sqrt(power + eps))};
 }
 
+void add(const Tensor& a, const Tensor& b, Tensor& sum) {
+  dispatch_compute(sum.dtype(), [&]<class C>(Type<C>) { map<C, C>([](C u, C v) { return u + v; }, a, b, sum); });
+}
+
 }  // namespace
 
-void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias, double eps, Tensor& y,
-          Tensor& stats) {
+void norm(NormKind kind, const Tensor& x0, const Tensor& residual, int64_t n, const Tensor& weight, const Tensor& bias,
+          double eps, Tensor& sum, Tensor& y, Tensor& stats) {
+  if (residual.defined()) add(x0, residual, sum);
+  const Tensor& x = residual.defined() ? sum : x0;
   const int64_t rows = x.numel() / n;
   dispatch_floating(x.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
@@ -54,7 +60,7 @@ void norm(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const
 // With x̂ = (x - mean)·r and h = dy·weight: dx = r·(h - c1 - x̂·c2), where c1 = mean(h) if the mean was taken and
 // c2 = mean(h·x̂) (for l2 the sum; 0 where r is constant). dweight = Σ dy·x̂ and dbias = Σ dy over rows.
 void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, double eps, const Tensor& stats,
-                   const Tensor& dy, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+                   const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   constexpr int64_t kBlocks = 64, kLeast = 16;  // blocks of rows with sums of their own; rows in the smallest
   const int64_t rows = x.numel() / n, block = std::max(kLeast, (rows + kBlocks - 1) / kBlocks);
   const int64_t blocks = (rows + block - 1) / block;
@@ -63,7 +69,7 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
     using C = acc_t<T>;
     const Vector<C> gain(weight, n, C(1));
     const C* w = gain.data();
-    const T *px = x.data<T>(), *pdy = dy.data<T>();
+    const T *px = x.data<T>(), *pdy = dy.data<T>(), *more = dsum.defined() ? dsum.data<T>() : nullptr;
     T* pdx = dx.data<T>();
     const C *means = stats.data<C>(), *rs = means + rows, most = C(1) / static_cast<C>(eps);
     const bool limited = kind == NormKind::scale || kind == NormKind::l2;
@@ -96,6 +102,11 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
           C* out = row_out(pdx + row * n, b0);
 #pragma GCC ivdep
           for (int64_t i = 0; i < n; ++i) out[i] = (g[i] * w[i] - c1 - (in[i] - mean) * r * c2) * r;
+          if (more) {
+            const C* m = widen(more + row * n, n, b1);
+#pragma GCC ivdep
+            for (int64_t i = 0; i < n; ++i) out[i] += m[i];
+          }
           narrow(out, n, pdx + row * n);
         }
       });

@@ -28,6 +28,12 @@ void prepare(const char* op, const Tensors& xs, const Tensors& like, bool writte
   }
 }
 
+void check_clip(const char* op, const ClipByNorm& clip, const Tensors& params) {
+  if (!clip.norm.defined()) return;
+  check(clip.norm.numel() == 1, op, ": the norm to clip by has shape ", clip.norm.shape());
+  check_same_device(op, {&params[0], &clip.norm});
+}
+
 Tensors contiguous(const Tensors& xs) {
   Tensors out;
   for (const Tensor& x : xs) out.push_back(x.detach().contiguous());
@@ -41,6 +47,7 @@ void adam_(const Tensors& params, const Tensors& grads, const Tensors& m, const 
   check(args.step >= 1, "adam: step counts from 1, got ", args.step);
   const Tensors g = contiguous(grads);
   prepare("adam", params, params, true), prepare("adam", g, params, false);
+  check_clip("adam", args.clip, params);
   prepare("adam", m, params, true), prepare("adam", v, params, true);
   WEFT_KERNEL(params[0].device(), adam, params, g, m, v, args);
 }
@@ -49,6 +56,7 @@ void sgd_(const Tensors& params, const Tensors& grads, const Tensors& buffers, c
   if (params.empty()) return;
   const Tensors g = contiguous(grads);
   prepare("sgd", params, params, true), prepare("sgd", g, params, false);
+  check_clip("sgd", args.clip, params);
   if (args.momentum != 0) prepare("sgd", buffers, params, true);
   WEFT_KERNEL(params[0].device(), sgd, params, g, buffers, args);
 }

@@ -29,8 +29,16 @@ void update(const Tensor& y, int64_t begin, int64_t end, F&& f) {
   }
 }
 
+double factor_of(const Tensor& norm, double max_norm) {
+  double total = 0;
+  load(norm, 0, 1, 1, &total);
+  const double factor = max_norm / (total + 1e-6);
+  return factor >= 1 ? 1 : factor;  // a NaN stays one
+}
+double factor_of(const ClipByNorm& clip) { return clip.norm.defined() ? factor_of(clip.norm, clip.max_norm) : 1; }
+
 template <class C>
-void adam_chunk(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v, const AdamArgs& a,
+void adam_chunk(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v, const AdamArgs& a, C factor,
                 int64_t begin, int64_t end) {
   const C b1 = C(a.beta1), b2 = C(a.beta2), eps = C(a.eps), one_b1 = C(1 - a.beta1), one_b2 = C(1 - a.beta2);
   const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(a.step)),
@@ -44,7 +52,7 @@ void adam_chunk(const Tensor& param, const Tensor& grad, const Tensor& m, const 
     C *mi = pm + at, *vi = pv + at;
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) {
-      const C gi = g[i] + decay * old[i];
+      const C gi = factor * g[i] + decay * old[i];
       mi[i] = b1 * mi[i] + one_b1 * gi;
       vi[i] = b2 * vi[i] + one_b2 * gi * gi;
       fresh[i] = old[i] * keep - step_size * mi[i] / (std::sqrt(vi[i]) * root + eps);
@@ -53,7 +61,7 @@ void adam_chunk(const Tensor& param, const Tensor& grad, const Tensor& m, const 
 }
 
 template <class C>
-void sgd_chunk(const Tensor& param, const Tensor& grad, const Tensor& buffer, const SgdArgs& a, int64_t begin,
+void sgd_chunk(const Tensor& param, const Tensor& grad, const Tensor& buffer, const SgdArgs& a, C factor, int64_t begin,
                int64_t end) {
   const C lr = C(a.lr), decay = C(a.weight_decay), momentum = C(a.momentum), take = C(a.first ? 1 : 1 - a.dampening),
           keep = a.first ? C(0) : momentum;
@@ -62,7 +70,7 @@ void sgd_chunk(const Tensor& param, const Tensor& grad, const Tensor& buffer, co
   update<C>(param, begin, end, [&](int64_t at, int64_t n, const C* old, C* fresh) {
     const C* g = gradient.block(at, n);
     for (int64_t i = 0; i < n; ++i) {
-      C gi = g[i] + decay * old[i];
+      C gi = factor * g[i] + decay * old[i];
       if (b) {
         C& bi = b[at + i];
         bi = (a.first ? C(0) : keep * bi) + take * gi;
@@ -84,16 +92,19 @@ void dispatch_state(const Tensor& param, F&& f) {
 }  // namespace
 
 void adam(const Tensors& params, const Tensors& grads, const Tensors& m, const Tensors& v, const AdamArgs& args) {
+  const double factor = factor_of(args.clip);
   for_chunks(params, [&](size_t i, int64_t begin, int64_t end) {
-    dispatch_state(params[i],
-                   [&]<class C>(Type<C>) { adam_chunk<C>(params[i], grads[i], m[i], v[i], args, begin, end); });
+    dispatch_state(params[i], [&]<class C>(Type<C>) {
+      adam_chunk<C>(params[i], grads[i], m[i], v[i], args, C(factor), begin, end);
+    });
   });
 }
 
 void sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers, const SgdArgs& args) {
+  const double factor = factor_of(args.clip);
   for_chunks(params, [&](size_t i, int64_t begin, int64_t end) {
     dispatch_state(params[i], [&]<class C>(Type<C>) {
-      sgd_chunk<C>(params[i], grads[i], buffers.empty() ? Tensor() : buffers[i], args, begin, end);
+      sgd_chunk<C>(params[i], grads[i], buffers.empty() ? Tensor() : buffers[i], args, C(factor), begin, end);
     });
   });
 }
@@ -140,9 +151,7 @@ void scale_all(const Tensors& xs, F&& f) {
 }  // namespace
 
 void clip(const Tensors& xs, const Tensor& norm, double max_norm) {
-  double total = 0;
-  load(norm, 0, 1, 1, &total);
-  const double factor = max_norm / (total + 1e-6);
+  const double factor = factor_of(norm, max_norm);
   if (factor >= 1) return;
   scale_all(xs, [&]<class C>(size_t, int64_t, int64_t n, const C* old, C* fresh) {
     for (int64_t i = 0; i < n; ++i) fresh[i] = old[i] * C(factor);

@@ -32,9 +32,13 @@ struct BFloat16 {
   uint16_t bits = 0;
   BFloat16() = default;
   WEFT_HD BFloat16(float v) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+#else
     const uint32_t u = std::bit_cast<uint32_t>(v);
     const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
+#endif
   }
   WEFT_HD operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
@@ -44,6 +48,9 @@ struct Float16 {
   uint16_t bits = 0;
   Float16() = default;
   WEFT_HD Float16(float v) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+#else
     const uint32_t u = std::bit_cast<uint32_t>(v);
     const uint32_t sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu;
     if (magnitude > 0x7f800000u) {  // NaN
@@ -57,13 +64,20 @@ struct Float16 {
       const uint32_t odd = (magnitude >> 13) & 1u;
       bits = static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
     }
+#endif
   }
   WEFT_HD operator float() const {
+#ifdef __CUDA_ARCH__
+    float v;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(bits));
+    return v;
+#else
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
     if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
     // 2^112 moves a half's exponent to where a float has it, subnormals included.
     const float scaled = std::bit_cast<float>(magnitude << 13) * std::bit_cast<float>(0x77800000u);
     return std::bit_cast<float>(std::bit_cast<uint32_t>(scaled) | sign);
+#endif
   }
 };
 

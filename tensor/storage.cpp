@@ -114,11 +114,26 @@ CpuAllocator& allocator() {
   return *a;
 }
 
+thread_local Device t_default_device;
+
+#ifndef WEFT_CUDA
 [[noreturn]] void no_cuda() {
   fail("this build of weft has no CUDA: configure with the preset 'cuda' (-DWEFT_CUDA=ON)");
 }
+#endif
 
 }  // namespace
+
+Device default_device() { return t_default_device; }
+void set_default_device(Device device) {
+#ifdef WEFT_CUDA
+  check(device.is_cpu() || (device.index >= 0 && device.index < cuda::device_count()),
+        "set_default_device: there is no device ", device, " (", cuda::device_count(), " found)");
+#else
+  if (!device.is_cpu()) no_cuda();
+#endif
+  t_default_device = device;
+}
 
 Storage::Storage(Device device, size_t bytes) : bytes_(bytes), device_(device) {
   check(bytes < (size_t{1} << 62), "storage: ", bytes, " bytes are too many");
@@ -127,7 +142,8 @@ Storage::Storage(Device device, size_t bytes) : bytes_(bytes), device_(device) {
     data_ = allocator().allocate(bytes);
   } else {
 #ifdef WEFT_CUDA
-    data_ = cuda::allocate(device, bytes);
+    cuda::Block block = cuda::allocate(device, bytes);
+    data_ = block.data, stream_ = block.stream, keep_ = std::move(block.keep);
 #else
     no_cuda();
 #endif
@@ -137,12 +153,24 @@ Storage::Storage(Device device, size_t bytes) : bytes_(bytes), device_(device) {
 Storage::Storage(void* data, size_t bytes, std::shared_ptr<void> keep, bool read_only)
     : data_(data), bytes_(bytes), read_only_(read_only), keep_(std::move(keep)) {}
 
+std::shared_ptr<Storage> Storage::pinned(size_t bytes) {
+#ifdef WEFT_CUDA
+  cuda::Block block = cuda::allocate_pinned(bytes);
+  auto storage = std::make_shared<Storage>(block.data, bytes, std::move(block.keep), false);
+  storage->pinned_ = true;
+  return storage;
+#else
+  static_cast<void>(bytes);
+  no_cuda();
+#endif
+}
+
 Storage::~Storage() {
   if (keep_ || !data_) return;
   if (device_.is_cpu()) allocator().free(data_, bytes_);
 #ifdef WEFT_CUDA
   else
-    cuda::free(device_, data_, bytes_);
+    cuda::free(device_, data_, bytes_, stream_);
 #endif
 }
 

@@ -24,6 +24,22 @@ struct Device {
 void put(std::string& s, Device d);  ///< "cpu", "cuda:0"
 Device device_from_name(std::string_view name);
 
+/// Where new tensors go when a call does not say: the CPU until set, for each thread. Reading files and text is not
+/// meant: that stays on the CPU unless asked for. Throws where there is no such device.
+Device default_device();
+void set_default_device(Device device);
+/// Sets it for a scope.
+class DefaultDevice {
+ public:
+  explicit DefaultDevice(Device device) : before_(default_device()) { set_default_device(device); }
+  ~DefaultDevice() { set_default_device(before_); }
+  DefaultDevice(const DefaultDevice&) = delete;
+  DefaultDevice& operator=(const DefaultDevice&) = delete;
+
+ private:
+  Device before_;
+};
+
 /// Owner of one block of memory. Views of a tensor share it; every in-place write raises its version.
 class Storage {
  public:
@@ -32,6 +48,9 @@ class Storage {
   /// Borrowed memory (a mapped file): keep is held as long as the storage lives. read_only storage refuses in-place
   /// writes.
   Storage(void* data, size_t bytes, std::shared_ptr<void> keep, bool read_only);
+  /// Page-locked host memory, for copies to and from GPUs that nobody waits for; kept for reuse when freed. Throws in a
+  /// build without CUDA.
+  static std::shared_ptr<Storage> pinned(size_t bytes);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -40,6 +59,9 @@ class Storage {
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
   bool read_only() const { return read_only_; }
+  bool is_pinned() const { return pinned_; }
+  /// What else holds the memory, if anything does: the mapped file, the graph it belongs to, the page-locked block.
+  const std::shared_ptr<void>& keep() const { return keep_; }
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -47,7 +69,8 @@ class Storage {
   void* data_ = nullptr;
   size_t bytes_ = 0;
   Device device_;
-  bool read_only_ = false;
+  bool read_only_ = false, pinned_ = false;
+  void* stream_ = nullptr;  // of a GPU's memory: the stream in whose order it was taken and goes back
   std::shared_ptr<void> keep_;
   std::atomic<uint32_t> version_{0};
 };

@@ -102,7 +102,10 @@ class Tensor {
   Tensor contiguous() const;  ///< itself where already row-major
   Tensor clone() const;       ///< a row-major copy, differentiable
   Tensor to(DType dtype) const;
-  Tensor to(Device device) const;
+  /// non_blocking: with page-locked memory (pin_memory) on the CPU's side the call returns before the copy is done.
+  /// Until then nobody may write to the source or read the result on the host; work on the same stream comes after it
+  /// anyway. Every other copy has taken its source, or has its result, when it returns.
+  Tensor to(Device device, bool non_blocking = false) const;
   Tensor cpu() const { return to(Device::cpu()); }
 
   // --- the most used reductions; all are free functions too (ops/reduce.h)
@@ -112,7 +115,7 @@ class Tensor {
 
   // --- in-place: only where autograd is not recording through this tensor; raises the storage's version
   // ---------------
-  Tensor& copy_(const Tensor& source);  ///< broadcasts and converts
+  Tensor& copy_(const Tensor& source, bool non_blocking = false);  ///< broadcasts and converts; non_blocking as in to()
   Tensor& fill_(Scalar value);
   Tensor& zero_() { return fill_(0); }
   /// Makes this tensor (and every handle to it) refer to the data of other: what Module::to and loading use.
@@ -154,9 +157,12 @@ class Tensor {
 };
 
 /// Uninitialised memory.
-Tensor empty(const Shape& shape, DType dtype = float32, Device device = Device::cpu());
+Tensor empty(const Shape& shape, DType dtype = float32, Device device = default_device());
 Tensor empty_like(const Tensor& x);
 Tensor empty_like(const Tensor& x, DType dtype);
+/// A row-major copy of a CPU tensor in page-locked memory, itself where it lies there: what copies that do not wait
+/// need. Not recorded. Throws where there is no GPU.
+Tensor pin_memory(const Tensor& x);
 /// A view of x's memory with any sizes, strides and offset (elements), not recorded: the building block of the view
 /// ops.
 Tensor as_strided_raw(const Tensor& x, const Shape& shape, const Shape& strides, int64_t offset);

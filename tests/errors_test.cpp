@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <weft/weft.h>
 
+#include <thread>
+
 using namespace weft;
 
 TEST_CASE("errors: ten wrong uses of the API say what is wrong") {
@@ -44,7 +46,28 @@ TEST_CASE("errors: ten wrong uses of the API say what is wrong") {
   }
 }
 
+TEST_CASE("default device: for a scope, for one thread, and never one that is not there") {
+  const Device before = default_device();
+  {
+    const DefaultDevice host(Device::cpu());
+    CHECK(zeros({2}).device() == Device::cpu());
+    CHECK(arange(3).device() == Device::cpu());
+    CHECK(empty({2}).device() == Device::cpu());
+  }
+  CHECK(default_device() == before);
+  std::thread([] { CHECK(default_device() == Device::cpu()); }).join();
+#ifndef WEFT_CUDA
+  const char* message = "this build of weft has no CUDA: configure with the preset 'cuda' (-DWEFT_CUDA=ON)";
+  CHECK_THROWS_WITH_AS(set_default_device(Device::cuda()), message, Error);
+  CHECK_THROWS_WITH_AS(pin_memory(zeros({2})), message, Error);
+#else
+  CHECK_THROWS_AS(set_default_device(Device::cuda(99)), Error);
+#endif
+  CHECK(default_device() == before);
+}
+
 TEST_CASE("errors: out of memory is an exception, and the program goes on") {
+  const DefaultDevice host(Device::cpu());  // the GPU's: tests/cuda
   const size_t limit = memory_stats().in_use + (size_t{64} << 20);
   set_memory_limit(limit);
   {

@@ -111,7 +111,16 @@ TrainConfig preset(const std::string& name) {
     c.valid_every = 500, c.valid_windows = 128, c.sample_every = 0, c.save_every = 1000;
     return c;
   }
-  fail("--preset is one of flash-paper, quick, not ", name);
+  if (name == "gpu") {
+    // A GPU's five minutes: the default model, wider and longer, on batches that fill the device.
+    c.model_options = R"({"dim": 512, "depth": 8, "group_size": 256, "query_key_dim": 128, "laplace_attn_fn": true})";
+    c.device = "cuda", c.precision = "bfloat16";
+    c.seq_len = 1024, c.batch = 16, c.steps = 0, c.time_limit = 5;
+    c.lr = 1e-3, c.beta2 = 0.98, c.weight_decay = 0.1, c.schedule = "wsd", c.warmup = 300, c.decay = 0.8;
+    c.log_every = 50, c.valid_every = 1000, c.valid_windows = 128, c.sample_every = 0, c.save_every = 2000;
+    return c;
+  }
+  fail("--preset is one of flash-paper, gpu, quick, not ", name);
 }
 
 std::string to_json(TrainConfig config) {

@@ -63,7 +63,7 @@ struct Option {
 
 std::vector<Option> options(TrainConfig& config);
 
-// "" for the defaults above, "flash-paper" or "quick". Throws weft::Error for another name.
+// "" for the defaults above, "flash-paper", "gpu" or "quick". Throws weft::Error for another name.
 TrainConfig preset(const std::string& name);
 
 std::string to_json(TrainConfig config);

@@ -18,7 +18,6 @@ namespace weft::lm {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kRemedy = ": try a lower --lr or --clip; the checkpoints before it are sound";
 constexpr double kBitsPerNat = 1 / std::numbers::ln2;
 
 // Matrices are decayed; gains, biases and the [buckets, 1] table of position biases are not.
@@ -50,7 +49,7 @@ std::shared_ptr<LanguageModel> make_initial_model(const TrainConfig& config, Dev
 // [rows, window] bytes as int64 tokens.
 Tensor as_tokens(const data::Bytes& rows, int64_t count, Device device) {
   const int64_t window = static_cast<int64_t>(rows.size()) / count;
-  return tensor(std::vector<int64_t>(rows.begin(), rows.end()), {count, window}).to(device);
+  return tensor(std::vector<int64_t>(rows.begin(), rows.end()), {count, window}, {.dtype = int64, .device = device});
 }
 
 std::string folder_title(const fs::path& run) { return fs::absolute(run).lexically_normal().filename().string(); }
@@ -83,8 +82,9 @@ Trainer::Trainer(const TrainConfig& config, fs::path run, bool resume)
       progress_(stderr, config.steps) {
   set_num_threads(static_cast<int>(config_.threads));
   model_ = make_initial_model(config_, device_);
-  parameters_ = model_->parameters();
-  optimizer_ = make_optimizer(config_, parameters_);
+  optimizer_ = make_optimizer(config_, model_->parameters());
+  stepper_ = std::make_unique<Stepper>(config_, model_->parameters(), *optimizer_,
+                                       [this](const Tensor& tokens) { return loss(tokens); });
   start_or_resume(resume);
 }
 
@@ -120,33 +120,31 @@ void Trainer::start_or_resume(bool resume) {
   seconds_before_ = state_.seconds;
 }
 
-// Mean cross entropy (nats) of the last bytes of `count` windows given those before.
-Tensor Trainer::loss(const data::Bytes& rows, int64_t count) const {
-  const Tensor tokens = as_tokens(rows, count, device_);  // [b, n + 1]
+// Mean cross entropy (nats) of the last bytes of each window given those before. tokens: [b, n + 1]
+Tensor Trainer::loss(const Tensor& tokens) const {
   const Autocast scope(bfloat16, config_.precision == "bfloat16");
   const Tensor logits = model_->forward(tokens.slice(1, 0, -1));
   return cross_entropy(logits.flatten(0, 1), tokens.slice(1, 1).reshape({-1}));
 }
 
-// One optimiser step over `accumulate` batches; returns their mean loss.
-double Trainer::train_step() {
+void Trainer::train_step() {
   model_->train();
-  optimizer_->zero_grad();
-  double total = 0;
+  data::Bytes rows;
   for (int64_t i = 0; i < config_.accumulate; ++i) {
-    const Tensor part = loss(sampler_.next(config_.batch), config_.batch);
-    mul(part, 1.0 / static_cast<double>(config_.accumulate)).backward();
-    total += part.item();
+    const data::Bytes part = sampler_.next(config_.batch);
+    rows.insert(rows.end(), part.begin(), part.end());
   }
-  const double mean = total / static_cast<double>(config_.accumulate);
-  check(std::isfinite(mean), "the loss of step ", state_.step + 1, " is not finite", kRemedy);
-  const double bound = config_.clip > 0 ? config_.clip : std::numeric_limits<double>::infinity();
-  grad_norm_ = clip_grad_norm_(parameters_, bound).item();
-  // Before the weights are touched, so that no checkpoint holds a NaN.
-  check(std::isfinite(grad_norm_), "the gradient of step ", state_.step + 1, " is not finite", kRemedy);
-  optimizer_->set_lr_scale(learning_rate(config_, state_.plan, state_.step) / config_.lr);
-  optimizer_->step();
-  return mean;
+  stepper_->run(rows, learning_rate(config_, state_.plan, state_.step) / config_.lr);
+}
+
+// What the steps since the last time have measured; waits for them.
+void Trainer::collect() {
+  const Stepper::Totals totals = stepper_->take();
+  if (totals.steps == 0) return;
+  grad_norm_ = totals.grad_norm;
+  state_.loss_sum += totals.loss;
+  state_.loss_count += totals.steps;
+  bits_ = state_.loss_sum / static_cast<double>(state_.loss_count) * kBitsPerNat;
 }
 
 bool Trainer::train(const std::atomic<bool>& stop) {
@@ -155,8 +153,7 @@ bool Trainer::train(const std::atomic<bool>& stop) {
   while (!done() && !stop) {
     fix_plan();
     const auto begin = Clock::now();
-    state_.loss_sum += train_step();
-    state_.loss_count += 1;
+    train_step();
     state_.step += 1;
     report(std::chrono::duration<double>(Clock::now() - begin).count());
     if (state_.step % config_.valid_every == 0 && !done()) validate_and_record(config_.valid_windows);
@@ -172,20 +169,20 @@ void Trainer::report(double step_seconds) {
   step_seconds_ = step_seconds_ == 0 ? step_seconds : 0.95 * step_seconds_ + 0.05 * step_seconds;
   const double tokens_per_second =
       static_cast<double>(config_.seq_len * config_.batch * config_.accumulate) / step_seconds_;
-  const double bits = state_.loss_sum / static_cast<double>(state_.loss_count) * kBitsPerNat;
   const bool log = state_.step % config_.log_every == 0 || done();
-  progress_.update(state_.step, fraction_done(), bits, tokens_per_second, seconds_left(),
+  if (log || device_.is_cpu()) collect();
+  progress_.update(state_.step, fraction_done(), bits_, tokens_per_second, seconds_left(),
                    log && state_.step % (10 * config_.log_every) == 0);
   if (!log) return;
   const double lr = config_.lr * optimizer_->lr_scale();
   metrics_->append({.step = state_.step,
                     .split = "train",
-                    .values = {{"bits_per_byte", bits},
+                    .values = {{"bits_per_byte", bits_},
                                {"lr", lr},
                                {"grad_norm", grad_norm_},
                                {"tokens_per_second", std::round(tokens_per_second)},
                                {"seconds", std::round(elapsed() * 100) / 100}}});
-  events_->scalar("train/bits_per_byte", bits, state_.step);
+  events_->scalar("train/bits_per_byte", bits_, state_.step);
   events_->scalar("train/learning_rate", lr, state_.step);
   events_->scalar("train/grad_norm", grad_norm_, state_.step);
   events_->scalar("train/tokens_per_second", tokens_per_second, state_.step);
@@ -212,7 +209,7 @@ double Trainer::validate(int64_t windows) const {
       rows.insert(rows.end(), first, first + window);
     }
     const auto count = static_cast<int64_t>(end - begin);
-    total += loss(rows, count).item() * static_cast<double>(count);
+    total += loss(as_tokens(rows, count, device_)).item() * static_cast<double>(count);
   }
   return total / static_cast<double>(starts.size()) * kBitsPerNat;
 }
@@ -289,6 +286,7 @@ void Trainer::fix_plan() {
 }
 
 void Trainer::save() {
+  collect();
   metrics_->sync();
   events_->flush();
   state_.text = sampler_.state();

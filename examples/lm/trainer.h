@@ -6,6 +6,7 @@
 #include <weft/examples/lm/metrics.h>
 #include <weft/examples/lm/models.h>
 #include <weft/examples/lm/progress.h>
+#include <weft/examples/lm/stepper.h>
 #include <weft/examples/lm/tensorboard.h>
 
 #include <atomic>
@@ -52,8 +53,9 @@ class Trainer {
   using Clock = std::chrono::steady_clock;
 
   void start_or_resume(bool resume);
-  Tensor loss(const data::Bytes& rows, int64_t count) const;
-  double train_step();
+  Tensor loss(const Tensor& tokens) const;
+  void train_step();
+  void collect();
   void report(double step_seconds);
   double validate_and_record(int64_t windows);
   void write_sample() const;
@@ -71,7 +73,7 @@ class Trainer {
   std::shared_ptr<LanguageModel> model_;
   Device device_;
   std::unique_ptr<Optimizer> optimizer_;
-  Tensors parameters_;
+  std::unique_ptr<Stepper> stepper_;
   data::WindowSampler sampler_;
   TrainState state_;
   std::optional<MetricsLog> metrics_;
@@ -81,6 +83,7 @@ class Trainer {
   double seconds_before_ = 0;  // spent by earlier processes
   double step_seconds_ = 0;    // of one step, smoothed
   double grad_norm_ = 0;
+  double bits_ = 0;        // per byte, of the steps that were last asked about
   double planned_at_ = 0;  // seconds and steps of the run when the plan was last looked at
   int64_t planned_step_ = 0;
 };

@@ -68,8 +68,9 @@ Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
   const Tensor &v = hidden[0], &gate = hidden[1];  // [b, n, e]
   Tensor qk = qk_offset_scale_(to_qk_(normed));    // [b, n, 4, s]
   if (config_.rotary_pos_emb) qk = config_.rotary_pos_emb->rotate_queries_or_keys(qk, -3);
-  const Tensor quad_q = select(qk, 2, 0), lin_q = select(qk, 2, 1), quad_k = select(qk, 2, 2);  // [b, n, s]
-  Tensor lin_k = select(qk, 2, 3);
+  const Tensors heads = unbind(qk, 2);
+  const Tensor &quad_q = heads[0], &lin_q = heads[1], &quad_k = heads[2];  // [b, n, s]
+  Tensor lin_k = heads[3];
   if (mask.defined()) lin_k = masked_fill(lin_k, logical_not(unsqueeze(mask, -1)), 0);
 
   Tensor attended = quadratic(quad_q, quad_k, v, mask);

@@ -14,13 +14,10 @@ OffsetScale::OffsetScale(const OffsetScaleConfig& config) {
   init::normal_(gamma, 0, 0.02);
 }
 
-Tensor OffsetScale::forward(const Tensor& x) const { return unsqueeze(x, -2) * gamma + beta; }
+Tensor OffsetScale::forward(const Tensor& x) const { return addcmul(beta, unsqueeze(x, -2), gamma); }
 
 Tensors OffsetScale::heads(const Tensor& x) const {
-  const Tensor all = forward(x);  // [..., h, d]
-  Tensors out;
-  for (int64_t h = 0; h < gamma.size(0); ++h) out.push_back(select(all, -2, h));
-  return out;
+  return unbind(forward(x), -2);  // of [..., h, d]
 }
 
 }  // namespace weft::flash

@@ -1,6 +1,7 @@
 #include <weft/nn/flash/rotary_embedding.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/shape.h>
 
 #include <cmath>
@@ -72,8 +73,7 @@ Tensor RotaryEmbedding::rotate_queries_or_keys(const Tensor& t, int64_t seq_dim,
   const auto first = static_cast<double>(offset), last = first + static_cast<double>(t.size(seq_dim));
   const Tensor positions = arange(first, last, 1, {.dtype = f.dtype(), .device = t.device()});
   const Tensor angles = unsqueeze(positions / config_.interpolate_factor, -1) * f;  // [n, r / 2]
-  const Tensor c = cos(angles), s = sin(angles);
-  return turn(movedim(t, seq_dim, -2), 0, {c, s, c, s}).movedim(-2, seq_dim);
+  return rotary(t, angles, {.seq_dim = seq_dim});
 }
 
 Tensor apply_rotary_emb(const Tensor& freqs, const Tensor& t, int64_t start_index, double scale) {

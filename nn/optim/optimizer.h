@@ -2,6 +2,7 @@
 #pragma once
 
 #include <weft/nn/module.h>
+#include <weft/ops/optim.h>
 
 #include <optional>
 
@@ -21,8 +22,12 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  /// Moves every parameter that has a gradient; gradients stay.
-  void step();
+  /// Moves every parameter that has a gradient; gradients stay. Inside a captured step (cuda/graph.h) each replay
+  /// counts as a step, with the lr_scale of its time.
+  void step() { run({}); }
+  /// step() with the gradients taken as clip_grad_norm_ would leave them, without writing to them; returns their joint
+  /// norm.
+  Tensor step_clipped(double max_norm);
   /// Drops all gradients.
   void zero_grad();
 
@@ -34,7 +39,8 @@ class Optimizer {
   /// "step", and "KIND.i" for each state tensor of parameter i (counted over all groups): enough to go on with the same
   /// bits.
   NamedTensors state_dict() const;
-  /// Throws, and changes nothing, unless names and shapes are those of this optimiser's parameters.
+  /// Throws, and changes nothing, unless names and shapes are those of this optimiser's parameters. State that is there
+  /// is written over in place, so a captured step goes on with what was loaded.
   void load_state_dict(const NamedTensors& state);
 
  protected:
@@ -45,9 +51,16 @@ class Optimizer {
   /// state_kinds: names of the tensors kept per parameter.
   Optimizer(const char* name, std::vector<ParamGroup> groups, double lr, double weight_decay,
             std::vector<std::string> state_kinds);
-  /// Updates parameters (those of a group that have gradients); state[k][i] belongs to params[i]; step counts from 1.
-  virtual void update(const Tensors& params, const Tensors& grads, const std::vector<Tensors>& state, double lr,
-                      double weight_decay, int64_t step) = 0;
+  /// What changes from step to step.
+  struct Step {
+    double lr, weight_decay;
+    int64_t number;  ///< from 1
+    ClipByNorm clip = {};
+  };
+  /// Updates parameters (those of a group that have gradients); state[k][i] belongs to params[i]. next: asked before
+  /// each replay of a captured call.
+  virtual void update(const Tensors& params, const Tensors& grads, const std::vector<Tensors>& state, const Step& step,
+                      const std::function<Step()>& next) = 0;
 
  private:
   struct State {
@@ -55,6 +68,11 @@ class Optimizer {
     Tensors tensors;  // one per kind; empty before the parameter's first step
     int64_t steps = 0;
   };
+  void refuse_recording() const;
+  /// Updates states of group g that have taken part in equally many steps. counts: this is the first of a step's calls.
+  void update_together(size_t g, const std::vector<State*>& states, const ClipByNorm& clip, bool counts);
+  void run(const ClipByNorm& clip);
+
   const char* name_;
   std::vector<std::vector<State>> groups_;
   std::vector<Group> settings_;
@@ -73,7 +91,8 @@ class SGD : public Optimizer {
   explicit SGD(std::vector<ParamGroup> groups, SGDOptions options = {});
 
  protected:
-  void update(const Tensors&, const Tensors&, const std::vector<Tensors>&, double, double, int64_t) override;
+  void update(const Tensors& params, const Tensors& grads, const std::vector<Tensors>& state, const Step& step,
+              const std::function<Step()>& next) override;
   SGDOptions options_;
 };
 
@@ -89,7 +108,8 @@ class Adam : public Optimizer {
 
  protected:
   Adam(const char* name, std::vector<ParamGroup> groups, AdamOptions options, bool decoupled);
-  void update(const Tensors&, const Tensors&, const std::vector<Tensors>&, double, double, int64_t) override;
+  void update(const Tensors& params, const Tensors& grads, const std::vector<Tensors>& state, const Step& step,
+              const std::function<Step()>& next) override;
   AdamOptions options_;
   bool decoupled_;
 };

@@ -118,7 +118,7 @@ Tensor Attend::operator()(const Tensor& q, const Tensor& k0, const Tensor& v0, c
     if (mask.defined() && mask.size(-1) > 1) mask = pad(mask, {1, 0}, 1);
     if (bias.defined() && bias.size(-1) > 1) bias = pad(bias, {1, 0});
   }
-  const bool over = needs_scores_ || prev_attn.defined() || (out && out->wants_scores);
+  const bool over = needs_scores_ || (softmax_ && !config_.flash) || prev_attn.defined() || (out && out->wants_scores);
   return over ? over_scores(q, k, v, mask, bias, prev_attn, out) : fused(q, k, v, mask, bias);
 }
 
@@ -165,6 +165,7 @@ Tensor Attend::weights(const Tensor& s, const Tensor& may0) const {
   const Tensor may = may0.defined() ? may0 : ones({1}, {.dtype = boolean, .device = s.device()});
   if (config_.custom_attn_fn) return config_.custom_attn_fn(s, may);
   if (config_.sigmoid) return where(may, sigmoid(s), 0);
+  if (softmax_ && !config_.flash && !config_.hard && !config_.sparse_topk) return softmax_(s, may);
   const Tensor soft = softmax(s, may, -1);
   if (config_.hard) {
     const Tensor one_hot = scatter(zeros_like(s), -1, argmax(s.detach(), -1, keepdim), 1);

@@ -32,6 +32,7 @@ class Attention : public Sublayer {
   using Sublayer::operator();
   std::string name() const override { return "Attention"; }
   const AttentionConfig& config() const { return config_; }
+  Attend& attend() { return *attend_; }
 
  private:
   struct Projected {

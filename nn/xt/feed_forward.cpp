@@ -3,6 +3,7 @@
 #include <weft/nn/xt/feed_forward.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/shape.h>
 
 namespace weft::xt {

@@ -2,6 +2,7 @@
 #include <weft/nn/xt/residual.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/shape.h>
 

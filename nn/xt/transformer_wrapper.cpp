@@ -4,6 +4,7 @@
 #include <weft/nn/xt/transformer_wrapper.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/linear.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>

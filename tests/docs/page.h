@@ -4,6 +4,9 @@
 
 #include <weft/autograd/node.h>
 #include <weft/weft.h>
+#ifdef WEFT_CUDA
+#include <weft/cuda/graph.h>
+#endif
 
 #include <cstdio>
 #include <fstream>

@@ -1,10 +1,16 @@
 // A program outside of weft that trains with it.
 #include <weft/weft.h>
+#ifdef WEFT_CUDA
+#include <weft/cuda/graph.h>
+#endif
 
 #include <cstdio>
 
 int main() {
   using namespace weft;
+#ifdef WEFT_CUDA
+  std::printf("%d GPUs\n", cuda::device_count());
+#endif
   manual_seed(0);
   Sequential model(std::make_shared<Linear>(2, 32), std::make_shared<GELU>(), std::make_shared<Linear>(32, 1));
   AdamW optimizer(model.parameters(), {.lr = 1e-2});

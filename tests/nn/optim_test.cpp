@@ -71,6 +71,27 @@ TEST_CASE("optim: clipping as PyTorch clips") {
   CHECK(a.grad().to_vector<double>()[1] == 1.5);
 }
 
+TEST_CASE("optim: a clipped step is clipping and a step, and leaves the gradients") {
+  auto check_same = [](auto&& make) {
+    Point one, two;
+    auto a = make(one.parameters()), b = make(two.parameters());
+    for (int i = 0; i < 4; ++i) {
+      for (Point* point : {&one, &two}) point->p.set_grad(mul(point->p.detach(), i == 2 ? 1e-3 : 5.0));
+      const auto before = two.p.grad().to_vector<double>();
+      const double norm = clip_grad_norm_(one.parameters(), 0.3).item();
+      a->step();
+      CHECK(b->step_clipped(0.3).item() == norm);
+      CHECK(two.p.grad().to_vector<double>() == before);
+      const auto x = one.p.to_vector<double>(), y = two.p.to_vector<double>();
+      for (size_t k = 0; k < 3; ++k) CHECK(std::abs(x[k] - y[k]) < 1e-14);
+    }
+    CHECK_THROWS_WITH_AS(b->step_clipped(-1), doctest::Contains("max_norm must not be negative"), Error);
+  };
+  check_same([](const Tensors& p) { return std::make_unique<AdamW>(p, AdamWOptions{.lr = 0.1}); });
+  check_same([](const Tensors& p) { return std::make_unique<Adam>(p, AdamOptions{.lr = 0.1, .weight_decay = 0.1}); });
+  check_same([](const Tensors& p) { return std::make_unique<SGD>(p, SGDOptions{.lr = 0.1, .momentum = 0.9}); });
+}
+
 TEST_CASE("optim: groups have rates of their own and wrong settings are errors") {
   Point a, b;
   SGD optimizer(std::vector<ParamGroup>{{.params = a.parameters(), .lr = 0.0}, {.params = b.parameters()}},

@@ -3,7 +3,8 @@
 Nothing here knows a package: a row of a table (flash.py, ...) names the class, its options, its inputs and its call.
 The file holds, beside the usual safetensors header and data,
 
-    __metadata__  module, config, call, dtype, tolerance, package: strings, the middle four JSON
+    __metadata__  module, config, call, dtype, tolerance, package: strings, the middle four JSON; softmax: "exact" where the
+                  original was made to take its softmax in float64
     param.NAME    every entry of state_dict()            in.NAME      every input
     out.I         every tensor that the call returned    gout.I       the upstream gradient given to out.I
     gin.NAME      gradient of a floating input           gparam.NAME  gradient of a parameter
@@ -15,8 +16,10 @@ import json
 import pkgutil
 import struct
 import zlib
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from unittest import mock
 
 import torch
 from torch import nn
@@ -28,6 +31,14 @@ SINGLE = {"out": 1e-6, "gin": 1e-5, "gparam": 1e-5}
 
 # Options that take a class rather than a module; JSON holds the class's name.
 CLASS_OPTIONS = {"norm_klass"}
+
+
+def names_in(value):
+    """The inputs that an argument of a call names."""
+    if isinstance(value, str):
+        return [value]
+    items = value if isinstance(value, list) else value.values() if isinstance(value, dict) and value.keys() != {"py"} else []
+    return [name for item in items for name in names_in(item)]
 
 
 @dataclass
@@ -42,10 +53,13 @@ class Case:
     tolerance: dict = field(default_factory=lambda: EXACT)
     frozen: set = field(default_factory=set)  # floating inputs that want no gradient
     distribution: str = ""  # name on PyPI, when it is not the package's with dashes
+    double_float: bool = False  # the original calls .float() on the way: have that give float64
+    attempts: int = 100  # draws to choose from
+    exact_softmax: bool = False  # the original asks for a softmax in float32: have it taken in the tensor's own dtype
 
     @property
     def call(self):
-        named = {v for v in self.kwargs.values() if isinstance(v, str)}
+        named = set(names_in(list(self.kwargs.values())))
         args = [n for n in self.inputs if n not in named] if self.args is None else self.args
         call = {"args": args, "kwargs": self.kwargs}
         return call if self.method == "forward" else call | {"method": self.method}
@@ -137,6 +151,28 @@ def randomise(module, g):
 # ---- running
 
 
+def softmax_of_its_own_dtype(x, dim=None, _stacklevel=3, dtype=None):
+    return torch.softmax(x, dim)
+
+
+@contextmanager
+def in_float64(case):
+    """What the original does in float32 on the way, done in float64, where the case asks for it."""
+    with ExitStack() as stack:
+        if case.double_float:
+            stack.enter_context(mock.patch.object(torch.Tensor, "float", torch.Tensor.double))
+        if case.exact_softmax:
+            stack.enter_context(mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype))
+        yield
+
+
+def flat(result):
+    """The tensors of a result in order: lists are opened, None is skipped."""
+    if isinstance(result, (tuple, list)):
+        return [t for item in result for t in flat(item)]
+    return [] if result is None else [result]
+
+
 def evaluate(case, attempt, rounding=0.0):
     """The case's tensors. attempt chooses the seeds; rounding disturbs weights, inputs, what every submodule returns, and
     the gradients that come back there, by up to that relative amount each."""
@@ -162,7 +198,8 @@ def evaluate(case, attempt, rounding=0.0):
     target = resolve(package, case.module)
     module = None
     if inspect.isclass(target):
-        module = build(package, {"class": case.module, **case.config}).double()
+        with mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype) if case.exact_softmax else nullcontext():
+            module = build(package, {"class": case.module, **case.config}).double()
         module.train(case.config.get("training", False))
         randomise(module, g)
         if rounding:
@@ -180,11 +217,16 @@ def evaluate(case, attempt, rounding=0.0):
     def literal(v):
         if isinstance(v, str):
             return inputs[v]
-        return v["py"] if isinstance(v, dict) else v
+        if isinstance(v, list):
+            return [literal(item) for item in v]
+        if isinstance(v, dict):
+            return v["py"] if v.keys() == {"py"} else {key: literal(item) for key, item in v.items()}
+        return v
 
     function = target if module is None else getattr(module, case.method)
-    result = function(*map(literal, case.call["args"]), **{k: literal(v) for k, v in case.kwargs.items()})
-    outputs = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if t is not None]
+    with in_float64(case):
+        result = function(*map(literal, case.call["args"]), **{k: literal(v) for k, v in case.kwargs.items()})
+    outputs = flat(result)
 
     differentiable = [i for i, t in enumerate(outputs) if t.requires_grad]
     upstream = {i: torch.randn(outputs[i].shape, generator=g, dtype=outputs[i].dtype) for i in differentiable}
@@ -225,10 +267,10 @@ def sensitivity(case, attempt, tensors):
     return worst
 
 
-def run(case, attempts=100):
+def run(case):
     """The case's tensors and metadata, ready to be written: the first of several draws that is well conditioned."""
     best = None
-    for attempt in range(attempts):
+    for attempt in range(case.attempts):
         tensors = evaluate(case, attempt)
         found = sensitivity(case, attempt, tensors)
         if best is None or found < best[0]:
@@ -246,6 +288,8 @@ def run(case, attempts=100):
         "tolerance": json.dumps(case.tolerance),
         "package": f"{distribution}=={version(distribution)}",
     }
+    if case.exact_softmax:
+        metadata["softmax"] = "exact"  # the runner need not round as the original does
     return tensors, metadata, best[0]
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 
 import flash
+import gpt2
+import xt
 from case import run, write
 
-SYSTEMS = {"flash": flash.CASES}
+SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES, "xt": xt.CASES}
 
 
 def main():

@@ -7,6 +7,7 @@ const Table& table() {
   static const Table all = [] {
     Table t;
     add_flash(t);
+    add_gpt2(t);
     add_xt(t);
     return t;
   }();

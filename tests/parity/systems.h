@@ -74,6 +74,7 @@ std::string class_name(const Json& value);
 // One function a system: its table.
 using Table = std::map<std::string, Factory>;
 void add_flash(Table& table);
+void add_gpt2(Table& table);
 void add_xt(Table& table);
 
 /// Takes `key` out of a config, null where there is none.

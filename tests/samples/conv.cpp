@@ -108,6 +108,7 @@ void conv_samples(SampleList& l) {
   add_conv1d(l, "stride, padding, dilation", {2, 3, 12}, {4, 3, 3}, true, {.stride = 2, .padding = 3, .dilation = 2});
   add_conv1d(l, "taps that reach no input", {1, 2, 2}, {2, 2, 5}, false, {.stride = 3, .padding = 4});
   add_conv1d(l, "pointwise", {2, 5, 7}, {3, 5, 1}, true);
+  add_conv1d(l, "windows side by side, with a rest", {2, 3, 10}, {4, 3, 3}, true, {.stride = 3});
   add_conv1d(l, "groups", {2, 4, 8}, {6, 2, 3}, true, {.padding = 1, .groups = 2});
   add_conv1d(l, "causal", {2, 3, 8}, {3, 3, 4}, true, {.dilation = 2, .causal = true});
   add_conv1d(l, "depthwise causal", {2, 4, 9}, {4, 1, 4}, true, {.groups = 4, .causal = true});
@@ -133,6 +134,9 @@ void conv_samples(SampleList& l) {
   add_conv2d(l, "groups", {2, 4, 4, 5}, {4, 2, 2, 3}, false, {{1, 1}, {1, 1}, {1, 1}, 2});
   add_conv2d(l, "depthwise", {2, 3, 5, 5}, {3, 1, 3, 3}, true, {{1, 2}, {1, 1}, {1, 1}, 3});
   add_conv2d(l, "pointwise with stride", {1, 3, 5, 4}, {2, 3, 1, 1}, true, {{2, 2}, {0, 0}, {1, 1}, 1});
+  add_conv2d(l, "pointwise", {2, 3, 4, 5}, {4, 3, 1, 1}, true);
+  add_conv2d(l, "patches", {2, 3, 4, 6}, {5, 3, 2, 3}, true, {{2, 3}, {0, 0}, {1, 1}, 1});
+  add_conv2d(l, "patches of an image, with a rest", {3, 5, 6}, {4, 3, 2, 2}, false, {{2, 2}, {0, 0}, {1, 1}, 1});
   add_conv2d(l, "without batch dimension", {3, 4, 4}, {2, 3, 2, 2}, true);
   l.errors.push_back({"conv2d",
                       [] {

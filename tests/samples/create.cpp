@@ -6,7 +6,7 @@ namespace weft::test {
 
 namespace {
 
-constexpr TensorOptions f64{.dtype = float64};
+const TensorOptions f64{.dtype = float64};
 
 void add(SampleList& l, const char* op, const char* variant, std::function<Tensor()> call,
          std::function<Tensor()> reference) {

@@ -402,7 +402,26 @@ void add_choices(SampleList& l) {
   }
 }
 
+void add_addcmul(SampleList& l) {
+  auto add = [&](const char* variant, const Tensor& a, const Tensor& b, const Tensor& c) {
+    l.samples.push_back({.op = "addcmul",
+                         .variant = variant,
+                         .inputs = {a, b, c},
+                         .call = [](const Tensors& x) -> Tensors { return {addcmul(x[0], x[1], x[2])}; },
+                         .reference = [](const Tensors& x) -> Tensors {
+                           const auto product = map2(x[1], x[2], [](double b, double c) { return b * c; });
+                           return {map2(x[0], product, [](double a, double p) { return a + p; })};
+                         }});
+  };
+  add("same shape", values({3, 5}, 1), values({3, 5}, 2), values({3, 5}, 3));
+  add("heads", values({2, 3}, 1), values({4, 1, 3}, 2), values({2, 3}, 3));
+  add("all broadcast", values({4, 1, 1}, 1), values({5}, 2), values({3, 1}, 3));
+  add("none", values({0, 5}, 1), values({5}, 2), values({1}, 3));
+}
+
 void add_errors(SampleList& l) {
+  l.errors.push_back({"addcmul", [] { addcmul(zeros({2}), zeros({2}, {.dtype = int64}), zeros({2})); },
+                      "addcmul: expected floating tensors, got float32, int64 and float32"});
   l.errors.push_back({"add", [] { add(zeros({2, 3}), zeros({4})); }, "add: shapes do not broadcast: [2, 3] and [4]"});
   l.errors.push_back(
       {"where", [] { where(zeros({2}), zeros({2}), zeros({2})); }, "where: the condition must be bool, got float32"});
@@ -431,6 +450,7 @@ void elementwise_samples(SampleList& l) {
   add_floor_divide(l);
   add_integers(l);
   add_choices(l);
+  add_addcmul(l);
   add_errors(l);
 }
 

@@ -61,17 +61,18 @@ void add_irfft(SampleList& l, const char* variant, int64_t rows, int64_t bins, i
                        .reference = [=](const Tensors& x) -> Tensors { return {naive_irfft(x[0], n, norm)}; }});
 }
 
-// u: [..., h, n], k: [h, taps], d: [h] or undefined, r: [h, taps] or undefined
-Tensor naive_fft_conv(const Tensor& u, const Tensor& k, const Tensor& d, const Tensor& r) {
+// u: [..., h, n], k: [h, taps], d: [h] or undefined, r: [h, taps] or undefined, gate: like u or undefined
+Tensor naive_fft_conv(const Tensor& u, const Tensor& k, const Tensor& d, const Tensor& r, const Tensor& gate) {
   const int64_t h = u.size(-2), n = u.size(-1);
   const Tensor rows = u.contiguous().reshape({-1, n});
+  const Tensor gates = gate.defined() ? gate.contiguous().reshape({-1, n}) : Tensor();
   return make(u.shape(), [&](int64_t flat) {
     const int64_t t = flat % n, row = flat / n, c = row % h;
     double s = d.defined() ? at(d, {c}) * at(rows, {row, t}) : 0;
     for (int64_t j = 0; j <= t && j < k.size(1); ++j) s += at(k, {c, j}) * at(rows, {row, t - j});
     for (int64_t j = 0; r.defined() && j < r.size(1) && t + 1 + j < n; ++j)
       s += at(r, {c, j}) * at(rows, {row, t + 1 + j});
-    return s;
+    return gate.defined() ? s * at(gates, {row, t}) : s;
   });
 }
 
@@ -79,20 +80,23 @@ struct ConvShapes {
   Shape u;
   int64_t taps, taps_rev;
   bool skip;
+  bool gate = false;
 };
 void add_fft_conv(SampleList& l, const char* variant, const ConvShapes& s) {
   const int64_t h = s.u[s.u.size() - 2];
   Tensors inputs = {values(s.u, 3), values({h, s.taps}, 4)};
   if (s.skip) inputs.push_back(values({h}, 5));
   if (s.taps_rev) inputs.push_back(values({h, s.taps_rev}, 6));
+  if (s.gate) inputs.push_back(values(s.u, 7));
   auto d = [skip = s.skip](const Tensors& x) { return skip ? x[2] : Tensor(); };
-  auto r = [rev = s.taps_rev](const Tensors& x) { return rev ? x.back() : Tensor(); };
+  auto r = [=](const Tensors& x) { return s.taps_rev ? x[s.skip ? 3 : 2] : Tensor(); };
+  auto gate = [=](const Tensors& x) { return s.gate ? x.back() : Tensor(); };
   l.samples.push_back(
       {.op = "fft_conv",
        .variant = variant,
        .inputs = inputs,
-       .call = [=](const Tensors& x) -> Tensors { return {fft_conv(x[0], x[1], d(x), r(x))}; },
-       .reference = [=](const Tensors& x) -> Tensors { return {naive_fft_conv(x[0], x[1], d(x), r(x))}; }});
+       .call = [=](const Tensors& x) -> Tensors { return {fft_conv(x[0], x[1], d(x), r(x), gate(x))}; },
+       .reference = [=](const Tensors& x) -> Tensors { return {naive_fft_conv(x[0], x[1], d(x), r(x), gate(x))}; }});
 }
 
 }  // namespace
@@ -146,12 +150,24 @@ void fft_samples(SampleList& l) {
   add_fft_conv(l, "length 1", {{2, 3, 1}, 2, 2, true});
   add_fft_conv(l, "without batch dimension", {{3, 10}, 10, 0, true});
   add_fft_conv(l, "two batch dimensions", {{2, 2, 2, 6}, 6, 0, false});
+  add_fft_conv(l, "gate", {{2, 3, 7}, 7, 0, false, true});
+  add_fft_conv(l, "gate, both sides, skip", {{3, 2, 6}, 4, 9, true, true});
   add_fft_conv(l, "empty batch", {{0, 2, 6}, 3, 2, true});
   l.errors.push_back({"fft_conv",
                       [] {
                         fft_conv(zeros({2, 3, 8}), zeros({4, 8}));
                       },
                       "fft_conv: kernel [4, 8] does not fit input [2, 3, 8]"});
+  l.errors.push_back({"fft_conv",
+                      [] {
+                        fft_conv(zeros({2, 3, 8}), zeros({3, 8}), {}, {}, zeros({3, 8}));
+                      },
+                      "fft_conv: gate [3, 8] does not fit input [2, 3, 8]"});
+  l.errors.push_back({"fft_conv",
+                      [] {
+                        fft_conv(zeros({2, 3, 8}), zeros({3, 8}), {}, {}, zeros({2, 3, 8}, {.dtype = float64}));
+                      },
+                      "fft_conv: dtypes differ: input float32, gate float64"});
 }
 
 }  // namespace weft::test

@@ -119,7 +119,75 @@ void add_class_losses(SampleList& l) {
                       [] {
                         nll_loss(zeros({1, 3}), tensor(std::vector<int64_t>{-1}));
                       },
-                      "nll_loss: a target is out of range for 3 classes"});
+                      "nll_loss: target -1 is out of range for 3 classes"});
+}
+
+// --- with the projection -----------------------------------------------------------------------------------------
+
+// inputs: x, weight, target, bias, class weights; the last two may be missing.
+void add_projection(SampleList& l, const char* variant, const Tensors& inputs, const CrossEntropyOptions& options = {},
+                    int64_t chunk = 0) {
+  const Shape rows = inputs[2].shape();
+  const auto some = [](const Tensors& x, size_t i) { return x.size() > i ? x[i] : Tensor(); };
+  l.samples.push_back({.op = "linear_cross_entropy",
+                       .variant = variant,
+                       .inputs = inputs,
+                       .call = [=](const Tensors& x) -> Tensors {
+                         CrossEntropyOptions o = options;
+                         o.weight = some(x, 4);
+                         return {linear_cross_entropy(x[0], x[1], x[2], o, some(x, 3), chunk)};
+                       },
+                       .reference = [=](const Tensors& x) -> Tensors {
+                         const int64_t r = rows.numel(), c = x[1].size(0), d = x[1].size(1);
+                         const auto v = x[0].to_vector<double>(), w = x[1].to_vector<double>();
+                         const Tensor logits = make({r, c}, [&](int64_t i) {
+                           double sum = some(x, 3).defined() ? at(x[3], {i % c}) : 0;
+                           for (int64_t k = 0; k < d; ++k)
+                             sum += v[static_cast<size_t>(i / c * d + k)] * w[static_cast<size_t>(i % c * d + k)];
+                           return sum;
+                         });
+                         Tensors y{logits, x[2].reshape({r})};
+                         if (x.size() > 4) y.push_back(x[4]);
+                         return {naive_cross_entropy(y, rows, options, false)};
+                       },
+                       .frozen = inputs.size() > 4 ? std::vector<size_t>{4} : std::vector<size_t>{}});
+}
+
+void add_projected_losses(SampleList& l) {
+  const Tensor x = values({3, 4}, 31), weight = values({5, 4}, 32), bias = values({5}, 33), t = classes({0, 4, 2}, {3});
+  add_projection(l, "mean", {x, weight, t});
+  add_projection(l, "sum", {x, weight, t}, {.reduction = Reduction::sum});
+  add_projection(l, "none", {x, weight, t}, {.reduction = Reduction::none});
+  add_projection(l, "bias", {x, weight, t, bias});
+  add_projection(l, "bias, none", {x, weight, t, bias}, {.reduction = Reduction::none});
+  add_projection(l, "chunks", {x, weight, t, bias}, {}, 2);
+  add_projection(l, "chunks, none", {x, weight, t, bias}, {.reduction = Reduction::none}, 1);
+  add_projection(l, "one row", {values({4}, 31), weight, classes({3}, {})});
+  add_projection(l, "positions", {values({2, 3, 4}, 31), weight, classes({0, 1, 2, 3, -100, 4}, {2, 3}), bias},
+                 {.label_smoothing = 0.1});
+  add_projection(l, "ignored", {x, weight, classes({1, -1, 2}, {3})}, {.ignore_index = -1});
+  add_projection(l, "all ignored", {x, weight, classes({-100, -100, -100}, {3})});
+  add_projection(l, "no rows", {values({0, 4}, 31), weight, classes({}, {0}), bias});
+  add_projection(l, "class weights", {x, weight, t, bias, values({5}, 34, 0.5, 2)}, {.label_smoothing = 0.2});
+  add_projection(l, "longer rows",
+                 {values({70, 3}, 31), values({133, 3}, 32),
+                  make({70}, [](int64_t i) { return static_cast<double>(i * 7 % 133); }).to(int64)});
+
+  const char* op = "linear_cross_entropy";
+  const auto wrong = [&](const std::function<void()>& call, const std::string& message) {
+    l.errors.push_back({op, call, std::string(op) + ": " + message});
+  };
+  const Tensor two = zeros({2, 3}), to_four = zeros({4, 3}), good = classes({0, 3}, {2});
+  wrong([=] { linear_cross_entropy(two, zeros({3}), good); }, "expected a weight [c, d], got [3]");
+  wrong([=] { linear_cross_entropy(two, zeros({4, 2}), good); }, "input [2, 3] does not fit weight [4, 2]");
+  wrong([=] { linear_cross_entropy(two, to_four, good, {}, zeros({3})); }, "bias [3] does not fit weight [4, 3]");
+  wrong([=] { linear_cross_entropy(two, to_four, classes({0}, {1})); }, "input [2, 3] needs a target [2], got [1]");
+  wrong([=] { linear_cross_entropy(two, to_four, classes({0, 4}, {2})); }, "target 4 is out of range for 4 classes");
+  wrong([=] { linear_cross_entropy(two, to_four, two); }, "expected an int64 target, got float32");
+  wrong([=] { linear_cross_entropy(two, to_four, good, {}, {}, -1); },
+        "a chunk must have rows, or 0 to choose, got -1");
+  wrong([=] { linear_cross_entropy(two.to(bfloat16), to_four, good); },
+        "dtypes differ: input bfloat16, weight float32, bias float32");
 }
 
 // --- pairs -------------------------------------------------------------------------------------------------------
@@ -220,6 +288,7 @@ void add_pair_losses(SampleList& l) {
 
 void loss_samples(SampleList& l) {
   add_class_losses(l);
+  add_projected_losses(l);
   add_pair_losses(l);
 }
 

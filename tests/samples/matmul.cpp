@@ -26,6 +26,21 @@ Tensor naive_matmul(const Tensor& a, const Tensor& b) {
   });
 }
 
+// x: [..., in], weight [out, in], bias [out]
+Tensor naive_linear(const Tensors& x) {
+  return map2(naive_matmul(x[0], x[1].t().contiguous()), x[2], [](double p, double q) { return p + q; });
+}
+
+Tensor activated(const Tensor& x, Activation a) {
+  return map1(x, [a](double v) {
+    if (a == Activation::relu) return std::max(v, 0.0);
+    if (a == Activation::gelu) return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
+    if (a == Activation::gelu_tanh) return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+    if (a == Activation::silu) return v / (1 + std::exp(-v));
+    return v;
+  });
+}
+
 void add_product(SampleList& l, const char* variant, const Shape& a, const Shape& b) {
   l.samples.push_back({.op = "matmul",
                        .variant = variant,
@@ -48,6 +63,26 @@ void matmul_samples(SampleList& l) {
   add_product(l, "batch broadcast", {2, 1, 3, 5}, {3, 5, 2});
   add_product(l, "one matrix for a batch", {2, 2, 3, 5}, {5, 4});
   add_product(l, "odd and larger than a tile", {37, 67}, {67, 41});
+  add_product(l, "one column", {5, 7}, {7, 1});
+  add_product(l, "a batch of rows, one matrix", {3, 1, 4}, {4, 2});
+  add_product(l, "one matrix on the left", {3, 4}, {2, 4, 5});
+  add_product(l, "one matrix on the left, of more dimensions", {1, 1, 3, 4}, {2, 4, 5});
+  add_product(l, "leading dimensions that broadcast both ways", {2, 1, 3, 2, 4}, {5, 1, 4, 3});
+  add_product(l, "many leading dimensions that do not merge", {1, 3, 2, 4}, {7, 1, 4, 3});
+  l.samples.push_back({.op = "matmul",
+                       .variant = "heads of a transposed tensor",
+                       .inputs = {values({2, 5, 3, 4}, 1), values({2, 6, 3, 4}, 2)},
+                       .call = [](const Tensors& x) -> Tensors {
+                         return {matmul(x[0].transpose(1, 2), x[1].transpose(1, 2).transpose(2, 3))};
+                       },
+                       .reference = [](const Tensors& x) -> Tensors {
+                         return {make_at({2, 3, 5, 6}, [&](const Index& i) {
+                           double s = 0;
+                           for (int64_t d = 0; d < 4; ++d)
+                             s += at(x[0], {i[0], i[2], i[1], d}) * at(x[1], {i[0], i[3], i[1], d});
+                           return s;
+                         })};
+                       }});
   l.errors.push_back({"matmul",
                       [] {
                         matmul(zeros({2, 3}), zeros({4, 5}));
@@ -65,18 +100,26 @@ void matmul_samples(SampleList& l) {
          .variant = name,
          .inputs = {values({2, 3, 5}, 3), values({4, 5}, 4), values({4}, 5)},
          .call = [a = activation](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], a)}; },
-         .reference = [a = activation](const Tensors& x) -> Tensors {
-           const Tensor y =
-               map2(naive_matmul(x[0], x[1].t().contiguous()), x[2], [](double p, double q) { return p + q; });
-           return {map1(y, [a](double v) {
-             if (a == Activation::relu) return std::max(v, 0.0);
-             if (a == Activation::gelu) return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
-             if (a == Activation::gelu_tanh)
-               return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
-             if (a == Activation::silu) return v / (1 + std::exp(-v));
-             return v;
-           })};
-         }});
+         .reference = [a = activation](const Tensors& x) -> Tensors { return {activated(naive_linear(x), a)}; }});
+    l.samples.push_back(
+        {.op = "linear",
+         .variant = concat(name, ", whole vectors and rows of several blocks"),
+         .inputs = {values({35, 16}, 3, -0.5, 0.5), values({24, 16}, 4, -0.5, 0.5), values({24}, 5)},
+         .call = [a = activation](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], a)}; },
+         .reference = [a = activation](const Tensors& x) -> Tensors { return {activated(naive_linear(x), a)}; }});
+    for (const bool recompute : {false, true}) {
+      l.samples.push_back({.op = "mlp",
+                           .variant = concat(name, recompute ? ", recomputed" : ""),
+                           .inputs = {values({2, 3, 5}, 3, -1, 1), values({8, 5}, 4, -1, 1), values({8}, 5),
+                                      values({4, 8}, 6, -1, 1), values({4}, 7)},
+                           .call = [a = activation, recompute](const Tensors& x) -> Tensors {
+                             return {mlp(x[0], x[1], x[2], x[3], x[4], {.activation = a, .recompute = recompute})};
+                           },
+                           .reference = [a = activation](const Tensors& x) -> Tensors {
+                             const Tensor h = activated(naive_linear({x[0], x[1], x[2]}), a);
+                             return {naive_linear({h, x[3], x[4]})};
+                           }});
+    }
   }
   l.samples.push_back({.op = "linear",
                        .variant = "no features",
@@ -91,6 +134,33 @@ void matmul_samples(SampleList& l) {
        .inputs = {values({3, 5}, 3), values({4, 5}, 4)},
        .call = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1])}; },
        .reference = [](const Tensors& x) -> Tensors { return {naive_matmul(x[0], x[1].t().contiguous())}; }});
+  l.samples.push_back({.op = "linear",
+                       .variant = "no rows",
+                       .inputs = {values({0, 5}, 3), values({4, 5}, 4), values({4}, 5)},
+                       .call = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], Activation::silu)}; },
+                       .reference = [](const Tensors& x) -> Tensors { return {naive_linear(x)}; }});
+  l.samples.push_back({.op = "linear",
+                       .variant = "one number from a vector",
+                       .inputs = {values({7}, 3), values({1, 7}, 4), values({1}, 5)},
+                       .call = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], Activation::gelu)}; },
+                       .reference = [](const Tensors& x) -> Tensors {
+                         return {activated(naive_linear({x[0].unsqueeze(0), x[1], x[2]}), Activation::gelu).squeeze(0)};
+                       }});
+  l.samples.push_back({.op = "mlp",
+                       .variant = "without biases",
+                       .inputs = {values({6, 5}, 3, -1, 1), values({8, 5}, 4, -1, 1), values({3, 8}, 5, -1, 1)},
+                       .call = [](const Tensors& x) -> Tensors {
+                         return {mlp(x[0], x[1], {}, x[2], {}, {.activation = Activation::gelu_tanh})};
+                       },
+                       .reference = [](const Tensors& x) -> Tensors {
+                         const Tensor h = activated(naive_matmul(x[0], x[1].t().contiguous()), Activation::gelu_tanh);
+                         return {naive_matmul(h, x[2].t().contiguous())};
+                       }});
+  l.errors.push_back({"mlp",
+                      [] {
+                        mlp(zeros({2, 3}), zeros({8, 3}), {}, zeros({4, 7}), {});
+                      },
+                      "mlp: input [2, 8] does not fit weight [4, 7]"});
   l.errors.push_back({"linear",
                       [] {
                         linear(zeros({2, 3}), zeros({4, 5}));

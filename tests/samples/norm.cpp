@@ -62,6 +62,34 @@ void add_layer(SampleList& l, const char* variant, const Shape& shape, const Sha
        }});
 }
 
+// {x + residual, its norm}
+void add_sum(SampleList& l, const char* op, const char* variant, const Shape& shape, size_t parameters) {
+  const bool layer = std::string(op) == "add_layer_norm";
+  Tensors inputs = arguments(shape, {shape.back()}, parameters);
+  inputs.insert(inputs.begin() + 1, values(shape, 2));
+  l.samples.push_back({.op = op,
+                       .variant = variant,
+                       .inputs = inputs,
+                       .call = [=](const Tensors& x) -> Tensors {
+                         const Tensor w = x.size() > 2 ? x[2] : Tensor(), b = x.size() > 3 ? x[3] : Tensor();
+                         const auto [sum, y] = layer ? add_layer_norm(x[0], x[1], {shape.back()}, w, b)
+                                                     : add_rms_norm(x[0], x[1], {shape.back()}, w, 1e-5);
+                         return {sum, y};
+                       },
+                       .reference = [=](const Tensors& x) -> Tensors {
+                         const Tensor sum = map2(x[0], x[1], [](double a, double b) { return a + b; });
+                         Tensors parts(x.begin() + 1, x.end());
+                         return {sum, scaled(by_row(sum, shape.back(),
+                                                    [=](Row& r) {
+                                                      if (layer) return standardise(r, 1e-5);
+                                                      const double s = norm_of(r);
+                                                      for (double& v : r)
+                                                        v /= std::sqrt(s * s / static_cast<double>(r.size()) + 1e-5);
+                                                    }),
+                                             parts)};
+                       }});
+}
+
 void add_rms(SampleList& l, const char* variant, const Shape& shape, const Shape& normalized, size_t parameters,
              double eps) {
   l.samples.push_back({.op = "rms_norm",
@@ -165,6 +193,18 @@ void norm_samples(SampleList& l) {
   add_rms(l, "one element a row", {4, 1}, {1}, 1, 0.1);
   add_rms(l, "no rows", {0, 3}, {3}, 1, 1e-6);
   l.errors.push_back({"rms_norm", [] { rms_norm(zeros({2, 3}), {2}); }, "rms_norm: input [2, 3] does not end in [2]"});
+
+  add_sum(l, "add_layer_norm", "weight and bias", {2, 3, 5}, 2);
+  add_sum(l, "add_layer_norm", "plain", {3, 5}, 0);
+  add_sum(l, "add_layer_norm", "longer rows", {3, 264}, 2);
+  add_sum(l, "add_layer_norm", "no rows", {0, 5}, 2);
+  add_sum(l, "add_rms_norm", "weight", {2, 3, 5}, 1);
+  add_sum(l, "add_rms_norm", "plain", {7, 8}, 0);
+  l.errors.push_back({"add_layer_norm",
+                      [] {
+                        add_layer_norm(zeros({2, 3}), zeros({3}), {3});
+                      },
+                      "add_layer_norm: input [2, 3] and residual [3] differ in shape"});
 
   add_scale(l, "3-D", {2, 3, 5}, 1e-5);
   add_scale(l, "all rows below eps", {2, 5}, 10);

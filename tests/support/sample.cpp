@@ -7,7 +7,7 @@ namespace weft::test {
 Tensor make(const Shape& shape, const std::function<double(int64_t)>& f) {
   std::vector<double> v(static_cast<size_t>(shape.numel()));
   for (size_t i = 0; i < v.size(); ++i) v[i] = f(static_cast<int64_t>(i));
-  return tensor(v, shape);
+  return tensor(v, shape, {.dtype = float64, .device = Device::cpu()});
 }
 
 Tensor make_at(const Shape& shape, const std::function<double(const Index&)>& f) {
@@ -20,7 +20,7 @@ Tensor make_at(const Shape& shape, const std::function<double(const Index&)>& f)
 
 Tensor values(const Shape& shape, uint64_t seed, double low, double high) {
   Generator g(seed * 7919 + 17);
-  Tensor x = empty(shape, float64);
+  Tensor x = empty(shape, float64, Device::cpu());
   uniform_(x, low, high, g);
   return x;
 }
@@ -36,6 +36,7 @@ double at(const Tensor& x, const std::vector<int64_t>& index) {
   for (int64_t d = 0; d < x.dim(); ++d) {
     if (x.shape()[d] != 1) offset += index[static_cast<size_t>(lead + d)] * x.strides()[d];
   }
+  if (!x.device().is_cpu()) return as_strided_raw(x, {}, {}, x.impl().offset + offset).item();
   return dispatch_all(x.dtype(), [&]<class T>(Type<T>) { return static_cast<double>(x.data<T>()[offset]); });
 }
 

@@ -195,6 +195,12 @@ class Walk {
     out_.push_back(std::move(m));
   }
 
+  // References are written for the CPU, whatever device is the default.
+  Tensors reference(DType d) const {
+    DefaultDevice host(Device::cpu());
+    return s_.reference(rounded(s_.inputs, d));
+  }
+
   double limit(DType d) const { return tolerance(d) * s_.scale; }
 
   double compare(const Tensors& got, const Tensors& want, DType d) const {
@@ -226,9 +232,8 @@ class Walk {
   }
 
   void values_and_gradients(DType d) {
-    measure(d, Layout::contiguous, 0, limit(d), "the value", [&] {
-      return compare(run(s_, d, Layout::contiguous, device_, false).y, s_.reference(rounded(s_.inputs, d)), d);
-    });
+    measure(d, Layout::contiguous, 0, limit(d), "the value",
+            [&] { return compare(run(s_, d, Layout::contiguous, device_, false).y, reference(d), d); });
     if (has_gradient_ && d != float64) {
       measure(d, Layout::contiguous, 1, limit(d), "the gradient", [&] {
         Sample exact = s_;
@@ -259,8 +264,7 @@ class Walk {
   }
 
   void layout(DType d, Layout l) {
-    measure(d, l, 0, limit(d), "the value",
-            [&] { return compare(run(s_, d, l, device_, false).y, s_.reference(rounded(s_.inputs, d)), d); });
+    measure(d, l, 0, limit(d), "the value", [&] { return compare(run(s_, d, l, device_, false).y, reference(d), d); });
     if (!has_gradient_) return;
     measure(d, l, 1, limit(d), "the gradient", [&] {
       const Run r = run(s_, d, l, device_, true), plain = run(s_, d, Layout::contiguous, device_, true);

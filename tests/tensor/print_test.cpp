@@ -11,6 +11,7 @@ const float inf = INFINITY, nan = NAN;
 
 // The right sides are what PyTorch 2.11 printed for the same tensors, with our names of dtypes, sizes and operations.
 TEST_CASE("print: as PyTorch") {
+  const DefaultDevice host(Device::cpu());
   CHECK(to_string(scalar(3.5)) == "tensor(3.5000)");
   CHECK(to_string(scalar(3)) == "tensor(3.)");
   CHECK(to_string(scalar(true, {.dtype = boolean})) == "tensor(True)");
@@ -254,6 +255,7 @@ TEST_CASE("print: as PyTorch") {
 }
 
 TEST_CASE("print: 1000 elements are printed in full, an undefined tensor too, and streams and errors take tensors") {
+  const DefaultDevice host(Device::cpu());
   CHECK(to_string(arange(1000)).find("...") == std::string::npos);
   CHECK(to_string(Tensor()) == "tensor(undefined)");
   std::ostringstream out;
@@ -263,6 +265,7 @@ TEST_CASE("print: 1000 elements are printed in full, an undefined tensor too, an
 }
 
 TEST_CASE("print: leaves no trace in the graph") {
+  const DefaultDevice host(Device::cpu());
   const Tensor x = ones({40, 40}, {.requires_grad = true});
   const Tensor y = x * 2;
   const int64_t size = graph_size(y);

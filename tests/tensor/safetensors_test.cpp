@@ -49,6 +49,7 @@ bool same_values(const Tensor& a, const Tensor& b) {
 }
 
 TEST_CASE("safetensors: round trip of every dtype, layout and size") {
+  const DefaultDevice host(Device::cpu());
   const TemporaryFolder folder;
   const std::string path = folder / "all.safetensors";
   NamedTensors tensors;
@@ -87,6 +88,7 @@ TEST_CASE("safetensors: round trip of every dtype, layout and size") {
 }
 
 TEST_CASE("safetensors: no tensors at all, with and without metadata") {
+  const DefaultDevice host(Device::cpu());
   const TemporaryFolder folder;
   save_safetensors(folder / "a", {});
   CHECK(load_safetensors(folder / "a").empty());
@@ -95,6 +97,7 @@ TEST_CASE("safetensors: no tensors at all, with and without metadata") {
 }
 
 TEST_CASE("safetensors: tensors view the mapping, outlive the file object and refuse writes") {
+  const DefaultDevice host(Device::cpu());
   const TemporaryFolder folder;
   const std::string path = folder / "w";
   save_safetensors(path, {{"w", arange(4).to(float32)}});
@@ -107,6 +110,7 @@ TEST_CASE("safetensors: tensors view the mapping, outlive the file object and re
 }
 
 TEST_CASE("safetensors: misaligned data and bools other than 0 and 1 are copied") {
+  const DefaultDevice host(Device::cpu());
   const std::string header =
       R"({"b":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]},"w":{"dtype":"F32","shape":[2],"data_offsets":[3,11]}})";
   const float values[] = {1.5f, -2.f};
@@ -123,6 +127,7 @@ TEST_CASE("safetensors: misaligned data and bools other than 0 and 1 are copied"
 }
 
 TEST_CASE("safetensors: broken files are refused with a reason") {
+  const DefaultDevice host(Device::cpu());
   const std::string good = R"("dtype":"F32","shape":[2],"data_offsets":[0,8])";
   CHECK(refusal_of_tensor(good) == "accepted");
 
@@ -213,6 +218,7 @@ TEST_CASE("safetensors: broken files are refused with a reason") {
 }
 
 TEST_CASE("safetensors: every prefix of a file and every changed byte is refused or read, never more") {
+  const DefaultDevice host(Device::cpu());
   const std::string good =
       file_of(R"({"__metadata__":{"k":"v"},"a":{"dtype":"I64","shape":[1,2],"data_offsets":[0,16]},)"
               R"("b":{"dtype":"BOOL","shape":[],"data_offsets":[16,17]}})",
@@ -233,6 +239,7 @@ TEST_CASE("safetensors: every prefix of a file and every changed byte is refused
 }
 
 TEST_CASE("safetensors: what cannot be written is refused before the old file is touched") {
+  const DefaultDevice host(Device::cpu());
   const TemporaryFolder folder;
   const std::string path = folder / "kept";
   save_safetensors(path, {{"old", ones({2})}});
@@ -247,6 +254,7 @@ TEST_CASE("safetensors: what cannot be written is refused before the old file is
 }
 
 TEST_CASE("files: what cannot be opened, and an output that is not committed") {
+  const DefaultDevice host(Device::cpu());
   const TemporaryFolder folder;
   const std::string missing = folder / "missing", inside = folder / "no/such/folder";
   CHECK_THROWS_WITH_AS(load_safetensors(missing),

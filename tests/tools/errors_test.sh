@@ -27,7 +27,7 @@ out=(--out "$work/run")
 
 expect 2 "--colour" "$train_lm" --colour red
 expect 2 "--lr" "$train_lm" --lr fast
-expect 1 "--preset is one of flash-paper, quick, not slow" "$train_lm" --preset slow
+expect 1 "--preset is one of flash-paper, gpu, quick, not slow" "$train_lm" --preset slow
 expect 1 "no such file or folder" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/none"
 expect 1 "no text in" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/empty"
 expect 1 "too few" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/short"

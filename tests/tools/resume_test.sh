@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A run that is killed again and again (SIGKILL, at moments of no one's choosing) and resumed ends with the same bits as one
-# that was left alone: weights, optimiser, and every line of metrics.jsonl but its timings. Usage: resume_test.sh TRAIN_LM
+# that was left alone: weights, optimiser, and every line of metrics.jsonl but its timings. Usage: resume_test.sh TRAIN_LM [OPTION...]
 set -euo pipefail
 train_lm=$1
 work=$(mktemp -d)
@@ -10,7 +10,7 @@ seq 1 20000 >"$work/text"
 steps=240
 options=(--data "$work/text" --steps $steps --seq-len 48 --batch 2 --valid-every 40 --valid-windows 8 --log-every 4
   --save-every 20 --sample-every 0 --sample-length 0 --seed 3
-  --model-options '{"dim": 32, "depth": 2, "group_size": 16, "query_key_dim": 16, "attn_dropout": 0.1}')
+  --model-options '{"dim": 32, "depth": 2, "group_size": 16, "query_key_dim": 16, "attn_dropout": 0.1}' "${@:2}")
 
 run() { "$train_lm" --out "$1" "${@:2}" >"$work/out" 2>"$work/err" || { cat "$work/err"; exit 1; }; }
 

@@ -42,13 +42,13 @@ struct TemporaryFolder {
 }  // namespace
 
 TEST_CASE("config.json gives back the config, and every preset makes sense") {
-  for (const char* name : {"", "flash-paper", "quick"}) {
+  for (const char* name : {"", "flash-paper", "gpu", "quick"}) {
     const TrainConfig config = preset(name);
     validate(config);
     CHECK(to_json(from_json(to_json(config), "config.json")) == to_json(config));
   }
   CHECK(to_json(preset("quick")).find("\"dim\": 128") != std::string::npos);
-  CHECK(message_of([] { preset("fast"); }) == "--preset is one of flash-paper, quick, not fast");
+  CHECK(message_of([] { preset("fast"); }) == "--preset is one of flash-paper, gpu, quick, not fast");
   CHECK(message_of([] { from_json("{", "config.json"); }) == "config.json: not a JSON object");
 }
 

@@ -1,0 +1,3 @@
+#include <weft/cuda/attention_bias.cuh>
+
+template void weft::cuda::attention::launch_bias<weft::BFloat16>(const weft::cuda::attention::Problem&, weft::Tensor&);

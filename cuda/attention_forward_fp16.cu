@@ -1,0 +1,3 @@
+#include <weft/cuda/attention_forward.cuh>
+
+template void weft::cuda::attention::launch_forward<weft::Float16>(const weft::cuda::attention::Problem&);
