@@ -83,7 +83,10 @@ Tensor RotaryEmbedding::forward(const Tensor& positions) const {
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& r, bool is_key) {
   const int64_t n = t.size(-2), given = r.angles.size(-2);
   check(n <= given, "apply_rotary_pos_emb: ", given, " turns for ", n, " places");
-  const auto last = [&](const Tensor& x) { return slice(x, -2, given - n); };
+  const auto last = [&](const Tensor& x) {
+    const Tensor places = slice(x, -2, given - n);
+    return places.dim() == 3 && places.size(0) == 1 ? squeeze(places, 0) : places;
+  };
   RotaryOptions options;
   if (r.scale.defined()) options.scale = is_key ? 1 / last(r.scale) : last(r.scale);
   return rotary(t, last(r.angles), options);

@@ -6,7 +6,8 @@
 
 namespace weft::xt {
 
-/// The turns of some places: angles, and for xPos what queries are multiplied by. [n, r / 2] or [b, n, r / 2]
+/// The angles that some places turn queries and keys by, in radians, and for xPos what queries are multiplied by: [n, r
+/// / 2], or [b or 1, n, r / 2].
 struct Rotation {
   Tensor angles, scale;
 };

@@ -27,7 +27,7 @@ TEST_CASE("linear, mlp, matmul: the fused gradients are those of the composition
   }
 }
 
-TEST_CASE("Autocast: a parameter is converted once in a scope, through views too, and again when it has changed") {
+TEST_CASE("Autocast: what requires a gradient is converted once, through views too, and again when it has changed") {
   Tensor w = randn({6, 4}).requires_grad_();
   const auto memory = [](const Tensor& x) { return x.impl().storage.get(); };
   std::weak_ptr<Storage> kept;
@@ -45,7 +45,15 @@ TEST_CASE("Autocast: a parameter is converted once in a scope, through views too
     CHECK(memory(turned) == memory(first));
     CHECK(turned.strides() == w.t().strides());
     CHECK(slice.to_vector<double>() == w.detach().to(bfloat16).narrow(0, 2, 3).to_vector<double>());
-    CHECK(memory(Autocast::apply(w * 2)) != memory(Autocast::apply(w * 2)));  // what is computed is not kept
+    {
+      const Tensor computed = w * 2;
+      const Tensor one = Autocast::apply(computed), two = Autocast::apply(computed);
+      CHECK(memory(one) == memory(two));
+      CHECK(memory(Autocast::apply(w * 2)) != memory(one));
+      std::weak_ptr<Storage> gone;
+      gone = Autocast::apply(w * 3).impl().storage;
+      CHECK(gone.expired());  // nobody holds it
+    }
     {
       NoGrad guard;
       w.copy_(randn({6, 4}));
@@ -59,6 +67,14 @@ TEST_CASE("Autocast: a parameter is converted once in a scope, through views too
     CHECK(Autocast::apply(w).dtype() == float16);
   }
   CHECK(kept.expired());
+  {
+    NoGrad guard;
+    const Autocast scope(bfloat16);
+    std::weak_ptr<Storage> held;
+    held = Autocast::apply(w).impl().storage;
+    CHECK(!held.expired());
+    CHECK(Autocast::apply(w).impl().storage == held.lock());
+  }
   CHECK(Autocast::apply(w).same_as(w));
 }
 
