@@ -104,11 +104,11 @@ struct Shared {
   Tile<T, P::kKeys, P::kQueries> ds[2];  // transposed gradient of scores; alternately
   alignas(16) float lse2[P::kStages][P::kQueries], delta[P::kStages][P::kQueries];
   Barrier kv_full, kv_empty, q_full[P::kStages], q_empty[P::kStages], dout_full[P::kStages], dout_empty[P::kStages];
-  Barrier turn, added;  // it is this block's turn at the tile; it has added
-  Work work;            // whose k and v these are; count 0: no more
+  Barrier turn, added, passed;  // it is this block's turn at the tile; it has added; the turn is the next block's
+  Work work;                    // whose k and v these are; count 0: no more
 };
 
-// --- The loading warpgroup: one thread loads, one keeps turns ---
+// --- The loading warpgroup: one thread loads, two keep turns ---
 
 template <class T, class P, bool Causal>
 __device__ void load(const Params<T>& p, Shared<T, P>& shared) {
@@ -148,26 +148,43 @@ __device__ void load(const Params<T>& p, Shared<T, P>& shared) {
   shared.kv_full.arrive();
 }
 
-template <class T, class P, bool Causal>
-__device__ void keep_turns(const Params<T>& p, Shared<T, P>& shared) {
+// Each visit of the block, in order: f(where the tile's count of turns is, this block's turn).
+template <class T, class P, class F>
+__device__ __forceinline__ void for_each_visit(const Params<T>& p, Shared<T, P>& shared, F f) {
   const int heads = p.sizes.h / p.sizes.hk;
-  uint32_t added = 0;
   for (uint32_t parity = 0;; parity ^= 1) {
     shared.kv_full.wait(parity);
     const Work w = shared.work;
     if (w.count == 0) return;
     shared.kv_empty.arrive();
     Visit at(w, heads);
-    for (int visit = 0; visit < heads * w.count; ++visit, at.next(w), added ^= 1) {
-      int* turn = p.turns + (int64_t{w.b} * p.sizes.h + at.h) * p.tiles + at.i;
-      for (int now = -1; now != w.j;)
-        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
-      shared.turn.arrive();
-      shared.added.wait(added);
-      __threadfence();
-      asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
-    }
+#pragma unroll 1
+    for (int visit = 0; visit < heads * w.count; ++visit, at.next(w))
+      f(p.turns + (int64_t{w.b} * p.sizes.h + at.h) * p.tiles + at.i, w.j);
   }
+}
+
+// The next turn is looked for while the last one is passed on.
+template <class T, class P>
+__device__ void await_turns(const Params<T>& p, Shared<T, P>& shared) {
+  uint32_t passed = 1;
+  for_each_visit(p, shared, [&](const int* turn, int mine) {
+    for (int now = -1; now != mine;)
+      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
+    shared.passed.wait(passed);
+    passed ^= 1;
+    shared.turn.arrive();
+  });
+}
+template <class T, class P>
+__device__ void pass_turns(const Params<T>& p, Shared<T, P>& shared) {
+  uint32_t added = 0;
+  for_each_visit(p, shared, [&](int* turn, int) {
+    shared.added.wait(added);
+    added ^= 1;
+    asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
+    shared.passed.arrive();
+  });
 }
 
 // --- A computing warpgroup ---
@@ -423,8 +440,8 @@ __global__ void __launch_bounds__(3 * kWarpgroup, 1) backward_kernel(const __gri
   static_assert(fits_registers<3>(P::kLoaderRegisters, P::kRegisters));
   auto& shared = shared_memory<Shared<T, P>>();
   if (threadIdx.x == 0) {
-    shared.kv_full.init(1), shared.kv_empty.init(9);  // 8 warps, and the keeper of turns
-    shared.turn.init(1), shared.added.init(8);
+    shared.kv_full.init(1), shared.kv_empty.init(10);  // 8 warps, and two threads that keep turns
+    shared.turn.init(1), shared.added.init(8), shared.passed.init(1);
     for (int i = 0; i < P::kStages; ++i) {
       shared.q_full[i].init(1), shared.q_empty[i].init(8);
       shared.dout_full[i].init(1), shared.dout_empty[i].init(8);
@@ -436,7 +453,8 @@ __global__ void __launch_bounds__(3 * kWarpgroup, 1) backward_kernel(const __gri
   if (group == 0) {
     lower_registers<P::kLoaderRegisters>();
     if (threadIdx.x == 0) load<T, P, Causal>(p, shared);
-    if (threadIdx.x == 32) keep_turns<T, P, Causal>(p, shared);
+    if (threadIdx.x == 32) await_turns(p, shared);
+    if (threadIdx.x == 64) pass_turns(p, shared);
   } else {
     raise_registers<P::kRegisters>();
     Consumer<T, P, Causal>(p, shared, group - 1).run();
@@ -465,7 +483,7 @@ bool launch_backward(const Tensor& q, const Tensor& k, const Tensor& v, const At
   p.scale_log2 = s.scale * kLog2e;
   p.tiles = (s.n + P::kQueries - 1) / P::kQueries, p.key_tiles = (s.m + P::kKeys - 1) / P::kKeys;
   const int64_t head_bytes = int64_t{8} * s.n * D * (s.h / s.hk), heads = int64_t{s.b} * s.hk;
-  p.group = static_cast<int>(std::clamp<int64_t>((int64_t{24} << 20) / head_bytes, 2, std::max<int64_t>(heads, 2)));
+  p.group = static_cast<int>(std::clamp<int64_t>((int64_t{32} << 20) / head_bytes, 2, std::max<int64_t>(heads, 2)));
 
   const int64_t all = int64_t{s.b} * s.h, rows = all * p.tiles * P::kQueries;
   const Tensor stats = empty({2, rows}, float32, q.device()), turns = empty({all * p.tiles + 1}, int32, q.device()),

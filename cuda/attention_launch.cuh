@@ -52,7 +52,7 @@ inline Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const 
   if (args.cu_q.defined()) p.cu_q = args.cu_q.data<int64_t>(), p.cu_k = args.cu_k.data<int64_t>();
   p.fn = args.fn;
   p.scale = static_cast<float>(args.scale), p.dropout = static_cast<float>(args.dropout);
-  if (args.dropout > 0) p.random = philox_at(args.at);
+  if (args.dropout > 0) p.random = philox_at(args.at);  // without dropout nothing is drawn from args.at
   return p;
 }
 

@@ -32,7 +32,8 @@ PhiloxAt philox_at(Generator::State at) {
   Capture* c = capturing();
   if (!c) return {{at, nullptr}, 0};
   for (Draws& d : c->draws) {
-    if (d.start.seed != at.seed || at.offset < d.start.offset) continue;
+    if (d.start.seed != at.seed) continue;
+    if (at.offset < d.start.offset) return {{at, nullptr}, 0};  // drawn before the capture: the same in every replay
     if (!d.slot) {
       d.slot = static_cast<const Generator::State*>(replay_slot(
           &d.start, sizeof d.start, [g = d.generator](void* to) { *static_cast<Generator::State*>(to) = g->state(); }));

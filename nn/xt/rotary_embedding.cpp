@@ -2,7 +2,6 @@
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>
-#include <weft/ops/rotary.h>
 #include <weft/ops/shape.h>
 
 #include <cmath>
@@ -31,10 +30,9 @@ Tensor scales(const RotaryEmbeddingConfig& c) {
   return tensor(s);
 }
 
-// The last n places: [n, r / 2], or [b, n, r / 2].
-Tensor last_places(const Tensor& x, int64_t n) {
-  const Tensor last = slice(x, 1, x.size(1) - n);
-  return x.size(0) == 1 ? select(last, 0, 0) : last;
+// The last n places, with a dimension for heads: [b or 1, 1, n, r / 2].
+Tensor last_places(const Tensor& x, int64_t n, DType dtype) {
+  return unsqueeze(slice(x, 1, x.size(1) - n), 1).to(dtype);
 }
 
 }  // namespace
@@ -61,7 +59,7 @@ Tensor RotaryEmbedding::angles(const Tensor& positions) const {
 
 Rotation RotaryEmbedding::at(const Tensor& positions, std::optional<double> middle) const {
   const Tensor a = angles(positions);
-  Rotation r{a, {}};
+  Rotation r{cos(a), sin(a), {}};
   if (!config_.use_xpos) return r;
   const Tensor p = positions.dim() == 1 ? unsqueeze(positions, 0) : positions;
   const Tensor from_middle =
@@ -77,12 +75,20 @@ Tensor RotaryEmbedding::forward(const Tensor& positions) const {
 }
 
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& r, bool is_key) {
-  const int64_t n = t.size(-2), pairs = r.angles.size(-1);
-  check(n <= r.angles.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.angles.shape(),
-        " turns do not fit ", t.shape());
-  RotaryOptions options;
-  if (r.scale.defined()) options.scale = is_key ? 1 / last_places(r.scale, n) : last_places(r.scale, n);
-  return rotary(t, last_places(r.angles, n), options);
+  const int64_t n = t.size(-2), pairs = r.cos.size(-1);
+  check(n <= r.cos.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.cos.shape(), " turns do not fit ",
+        t.shape());
+  // Turned in at least float32.
+  const DType dtype = is_half(t.dtype()) ? float32 : t.dtype();
+  Tensor c = last_places(r.cos, n, dtype), s = last_places(r.sin, n, dtype);
+  if (r.scale.defined()) {
+    const Tensor by = last_places(r.scale, n, dtype);
+    c = is_key ? c / by : c * by, s = is_key ? s / by : s * by;
+  }
+  const Tensor turning = unflatten(slice(t, -1, 0, 2 * pairs), -1, {pairs, 2}).to(dtype);
+  const Tensor x = select(turning, -1, 0), y = select(turning, -1, 1);
+  const Tensor turned = flatten(stack({x * c - y * s, y * c + x * s}, -1), -2, -1).to(t.dtype());
+  return 2 * pairs == t.size(-1) ? turned : cat({turned, slice(t, -1, 2 * pairs)}, -1);
 }
 
 }  // namespace weft::xt

@@ -160,6 +160,15 @@ TEST_CASE("graph: every kind of draw is fresh in each replay, and the host's gen
   }
   CHECK(different_bits(replayed[0], replayed[6]) > 900);
 
+  // The backward pass of a forward one outside draws what that drew, each time.
+  const Tensor x = ones({500}).requires_grad_();
+  const Tensor dropped = dropout(x, 0.5);
+  cuda::Graph backward([&] { results[0] = grad({dropped}, {x}, {ones({500})}, {.retain_graph = true})[0]; });
+  for (int i = 0; i < 4; ++i) {
+    backward.run();
+    CHECK(different_bits(results[0], dropped) == 0);
+  }
+
   Generator stranger(4);
   cuda::Graph wrong([&] { results[0] = rand({3}, {}, stranger); }, {.warmup = 0});
   CHECK(message_of([&] { wrong.run(); }).find("draws from a generator that the graph does not know") !=

@@ -161,17 +161,6 @@ TEST_CASE("cuda matmul: large products of rows that begin anywhere") {
   }
 }
 
-TEST_CASE("cuda matmul: the fastest of the proposed algorithms") {
-  NEEDS_GPU();
-  const Tensor a = random({1024, 1024}, 1, bfloat16), b = random({1024, 1024}, 2, bfloat16);
-  const Tensor plain = matmul(a, b);
-  tune_products(true);
-  const Tensor once = matmul(a, b), again = matmul(a, b);
-  tune_products(false);
-  CHECK(relative_error(once.cpu(), plain.cpu()) < 1e-3);
-  CHECK(different_bits(once, again) == 0);
-}
-
 TEST_CASE("cuda matmul: a sum over several products in float32, on rows that begin at whole packs") {
   NEEDS_GPU();
   for (const DType d : kFloats) {
