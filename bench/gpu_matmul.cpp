@@ -21,24 +21,6 @@ void add_product(int64_t m, int64_t k, int64_t n, DType d) {
       product_flops(m, n, k));
 }
 
-// The same step with algorithms that were timed.
-void add_tuned(size_t first) {
-  for (size_t i = first, end = cases().size(); i < end; ++i) {
-    const Case c = cases()[i];
-    add(
-        "tuned_" + c.name,
-        [prepare = c.prepare]() -> Step {
-          const Step step = prepare();
-          return [step] {
-            tune_products(true);
-            step();
-            tune_products(false);
-          };
-        },
-        c.flops, c.bytes);
-  }
-}
-
 // float32 parameters and bfloat16 input under Autocast, as in training.
 struct Dense {
   int64_t rows, in, out;
@@ -107,7 +89,6 @@ void add_matmul_cases() {
   add_product(16384, 768, 50257, bfloat16);
   add_product(16384, 768, 50304, bfloat16);
 
-  const size_t first = cases().size();
   // GPT-2's: attention in and out, the feed-forward pair, the vocabulary; odd and padded.
   for (const bool bias : {false, true}) {
     add_dense({16384, 768, 2304, bias ? "linear_bias" : "linear", Activation::none, bias});
@@ -124,7 +105,6 @@ void add_matmul_cases() {
     add_mlp(16384, 768, 3072, Activation::gelu, "gelu", fused);
   }
 
-  add_tuned(first);
   for (const int64_t out : {768, 2304, 3072}) {  // the column sums alone, beside linear_bias/.../fwd
     add(concat("bias_grad/16384x768x", out, "/bf16/step"), [=]() -> Step {
       const Tensor x = randn({16384, 768}, {.dtype = bfloat16}), w = randn({out, 768}, {.dtype = bfloat16}),

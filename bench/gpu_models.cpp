@@ -5,6 +5,7 @@
 #include <weft/nn/flash/autoregressive_wrapper.h>
 #include <weft/nn/flash/flash_transformer.h>
 #include <weft/nn/flash/gau.h>
+#include <weft/nn/xt.h>
 
 #include "gpt2/gpt2.h"
 
@@ -43,6 +44,48 @@ Step flash_transformer(int64_t batch, int64_t length, FLASHTransformerConfig con
       model, [=] { return (*model)(ids); }, optimise);
 }
 
+// x-transformers' decoder of 12 layers of 512, vocabulary 20,000.
+Step xt_decoder(int64_t batch, int64_t length, bool optimise) {
+  auto net = std::make_shared<xt::TransformerWrapper>(
+      xt::TransformerWrapperConfig{.num_tokens = 20000,
+                                   .max_seq_len = 1024,
+                                   .attn_layers = std::make_shared<Decoder>(xt::AttentionLayersConfig{
+                                       .dim = 512, .depth = 12, .heads = 8, .attn_flash = true})});
+  auto model = std::make_shared<xt::AutoregressiveWrapper>(xt::AutoregressiveWrapperConfig{.net = net});
+  const Tensor ids = randint(0, 20000, {batch, length + 1});
+  return training(
+      model, [=] { return (*model)(ids); }, optimise);
+}
+
+Step xt_encoder_decoder() {
+  auto model = std::make_shared<xt::XTransformer>(xt::XTransformerConfig{.dim = 512,
+                                                                         .enc_num_tokens = 256,
+                                                                         .enc_depth = 6,
+                                                                         .enc_heads = 8,
+                                                                         .enc_max_seq_len = 1024,
+                                                                         .dec_num_tokens = 256,
+                                                                         .dec_depth = 6,
+                                                                         .dec_heads = 8,
+                                                                         .dec_max_seq_len = 1024,
+                                                                         .enc_attn_flash = true,
+                                                                         .dec_attn_flash = true});
+  const Tensor src = randint(0, 256, {1, 1024}), tgt = randint(0, 256, {1, 1025});
+  return training(
+      model, [=] { return (*model)(src, tgt); }, false);
+}
+
+Step xt_vit() {
+  auto model = std::make_shared<xt::ViTransformerWrapper>(
+      xt::ViTransformerWrapperConfig{.image_size = 256,
+                                     .patch_size = 32,
+                                     .num_classes = 1000,
+                                     .attn_layers = std::make_shared<Encoder>(xt::AttentionLayersConfig{
+                                         .dim = 512, .depth = 6, .heads = 8, .attn_flash = true})});
+  const Tensor image = randn({1, 3, 256, 256}), label = randint(0, 1000, {1});
+  return training(
+      model, [=] { return cross_entropy((*model)(image), label); }, false);
+}
+
 template <class Layer>
 Step layer(std::shared_ptr<Layer> module, const Shape& shape) {
   const Tensor x = randn(shape).requires_grad_();
@@ -63,6 +106,10 @@ void add_model_cases() {
       [] { return flash_transformer(16, 1024, {.num_tokens = 256, .dim = 512, .depth = 8}, true); });
   add("step/flash_512x12/1x1024",
       [] { return flash_transformer(1, 1024, {.num_tokens = 20000, .dim = 512, .depth = 12}, false); });
+  add("train/xt_512x12/16x1024", [] { return xt_decoder(16, 1024, true); });
+  add("step/xt_512x12/1x1024", [] { return xt_decoder(1, 1024, false); });
+  add("step/xtransformer_512_6+6/1x1024", xt_encoder_decoder);
+  add("step/vit_512x6/256_32", xt_vit);
   add("step/gau_512/1x1024", [] {
     return layer(std::make_shared<GAU>(GAUConfig{
                      .dim = 512, .query_key_dim = 128, .causal = true, .expansion_factor = 2, .laplace_attn_fn = true}),

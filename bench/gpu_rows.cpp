@@ -6,6 +6,14 @@
 namespace weft::bench::gpu {
 namespace {
 
+// The forward pass alone.
+Step forward(std::function<Tensor()> f) {
+  return [=] {
+    NoGrad guard;
+    f();
+  };
+}
+
 // x comes first; parameters are float32 whatever it is.
 void add_norms() {
   for (DType d : {float32, bfloat16}) {
@@ -17,6 +25,24 @@ void add_norms() {
                                   {randn({16, 1024, 768}, {.dtype = d}), randn({768}), randn({768})});
         },
         0, moved);
+    add(
+        concat("layer_norm/16x1024x768/", d == float32 ? "fp32" : "bf16", "/forward"),
+        [d] {
+          const Tensor x = randn({16, 1024, 768}, {.dtype = d}), w = randn({768}), b = randn({768});
+          return forward([=] { return layer_norm(x, {768}, w, b); });
+        },
+        0, moved * 2 / 5);
+    add(
+        concat("add_layer_norm/16x1024x768/", d == float32 ? "fp32" : "bf16", "/step"),
+        [d] {
+          return forward_backward(
+              [](const Tensors& x) {
+                const auto [sum, y] = add_layer_norm(x[0], x[1], {768}, x[2], x[3]);
+                return add(sum, y);
+              },
+              {randn({16, 1024, 768}, {.dtype = d}), randn({16, 1024, 768}, {.dtype = d}), randn({768}), randn({768})});
+        },
+        0, moved * 11 / 5);  // x, residual, sum, y; sum, dy, dsum, dx; and the addition here: sum, y, result
     add(
         concat("rms_norm/16x1024x768/", d == float32 ? "fp32" : "bf16", "/step"),
         [d] {
@@ -64,6 +90,13 @@ void add_losses() {
                                   {randn({rows, classes}, {.dtype = d}), randint(0, classes, {rows})});
         },
         0, logits * 3);
+    add(
+        concat("cross_entropy/16384x50257/", d == float32 ? "fp32" : "bf16", "/forward"),
+        [d] {
+          const Tensor x = randn({rows, classes}, {.dtype = d}), t = randint(0, classes, {rows});
+          return forward([=] { return cross_entropy(x, t); });
+        },
+        0, logits);
     add(
         concat("cross_entropy_/16384x50257/", d == float32 ? "fp32" : "bf16", "/step"), [d] { return over_logits(d); },
         0, logits * 2);

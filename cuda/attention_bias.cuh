@@ -16,7 +16,8 @@ struct BiasPlan {
 };
 
 template <class T, int D>
-using BiasTiles = Backward<T, D, 128, Part::keys, true>;
+using BiasTiles = Backward < T,
+      D, D<128 ? D : 128, Part::keys, true>;
 
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, C::D <= 128 ? 2 : 1)
@@ -134,7 +135,8 @@ void run_bias(const Problem& p, Tensor& dbias) {
   Tensor part;
   if (plan.slices > 1) part = empty({plan.slices * plan.size}, float32, p.device);
   plan.to = plan.slices > 1 ? part.data<float>() : dbias.data<float>();
-  constexpr int kShared = C::Keys::kBytes + C::Values::kBytes + C::Queries::kBytes + C::Douts::kBytes + C::kStats;
+  constexpr int kTiles = C::Keys::kBytes + C::Values::kBytes + C::Queries::kBytes + C::Douts::kBytes + C::kStats,
+                kSum = C::kKeys * (C::kQueries + 1) * 4, kShared = std::max(kTiles, kSum);
   launch_shared(bias_kernel<C>, dim3(static_cast<unsigned>(owned), static_cast<unsigned>(plan.slices)), C::kThreads,
                 kShared, p, plan);
   if (plan.slices > 1)
@@ -146,7 +148,9 @@ void run_bias(const Problem& p, Tensor& dbias) {
 /// dbias: float32, contiguous, four dimensions, 1 where it is shared; p as for launch_backward, which has run.
 template <class T>
 void launch_bias(const Problem& p, Tensor& dbias) {
-  if (p.d <= 128)
+  if (p.d <= 64 && p.dv_size <= 64)
+    run_bias<BiasTiles<T, 64>>(p, dbias);
+  else if (p.d <= 128)
     run_bias<BiasTiles<T, 128>>(p, dbias);
   else
     run_bias<BiasTiles<T, 256>>(p, dbias);

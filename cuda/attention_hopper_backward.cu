@@ -1,8 +1,8 @@
-// A block owns 128 keys of one key-value head and visits the tiles of queries that see them, of every query head of the
-// group, the last first. Its gradients of k and v stay in registers; they are nobody else's, and heads are added in
-// order. The gradient of q is everybody's: blocks add to it in float32, tile by tile in the order of their keys. A
-// block waits for its turn at a tile, so that sums have one order; that wait is short, since all blocks take the tiles
-// in the same order. The last at a tile writes the result.
+// A block stays on its multiprocessor and takes work from a counter: 128 keys of one key-value head. It visits the
+// tiles of queries that see them, of every query head of the group, the last first. Its gradients of k and v stay in
+// registers; they are nobody else's, and heads are added in order. The gradient of q is everybody's: blocks add to it
+// in float32, tile by tile in the order of their keys. A block waits for its turn at a tile, so that sums have one
+// order; that wait is short, since all blocks take the tiles in the same order. The last at a tile writes the result.
 //
 // A warpgroup has 64 of the keys, and everything of the scores is transposed, keys × queries: so weights and their
 // gradients are in the registers that the products for v and k want them in. Only the product for q crosses warpgroups,
@@ -21,20 +21,9 @@ constexpr float kLog2e = 1.4426950408889634f;
 template <int D>
 struct Plan {
   static constexpr int kDim = D, kKeys = 128, kHalves = 128 / D, kQueries = 64 * kHalves, kStages = 2,
-                       kLoaderRegisters = 24, kRegisters = 240;
+                       kLoaderRegisters = D == 64 ? 40 : 24, kRegisters = D == 64 ? 232 : 240;
   // Registers suffice to begin the next visit's scores before this one ends.
   static constexpr bool kAhead = D == 64;
-};
-
-template <class T, class P>
-struct Shared {
-  Tile<T, P::kKeys, P::kDim> k, v;
-  Tile<T, P::kQueries, P::kDim> q[P::kStages], dout[P::kStages];
-  Tile<T, P::kKeys, P::kQueries> ds[2];  // transposed gradient of scores; alternately
-  alignas(16) float lse2[P::kStages][P::kQueries], delta[P::kStages][P::kQueries];
-  Barrier kv_full, q_full[P::kStages], q_empty[P::kStages], dout_full[P::kStages], dout_empty[P::kStages];
-  Barrier turn, added;  // it is this block's turn at the tile; it has added
-  int work;
 };
 
 template <class T>
@@ -45,7 +34,7 @@ struct Params {
   const float *lse2, *delta;  // [b·h, tiles · kQueries]
   float* sum;                 // of gradients of q: a tile is [warpgroup, 8, thread, 4], as registers hold it
   int* turns;                 // [b·h, tiles]: how many tiles of keys have been added
-  int* next;                  // block's number, in the order in which blocks start
+  int* next;                  // how much work blocks have taken
   Sizes sizes;
   float scale_log2;
   int tiles, key_tiles;
@@ -81,74 +70,121 @@ __global__ void row_kernel(const T* out, Strides os, const T* dout, Strides ds, 
   if (i < s.n && !seen) *reinterpret_cast<uint4*>(dq + b * qs.b + h * qs.h + i * qs.n + e) = make_uint4(0, 0, 0, 0);
 }
 
-// --- What a block does, and in which order ---
+// --- Work, and its order ---
 
-// Blocks with few keys before them first: they see most queries. A few heads at a time, so that theirs stay in the L2
-// cache.
-template <class T, class P, bool Causal>
 struct Work {
-  int b, hk, j;      // this block's keys are j · kKeys …
+  int b, hk, j;      // the keys are j · kKeys …
   int first, count;  // tiles of queries [first, first + count) see them
-
-  __device__ Work(const Params<T>& p, int index) {
-    const Sizes& s = p.sizes;
-    const int group = index / (p.group * p.key_tiles), rest = index % (p.group * p.key_tiles), head0 = group * p.group,
-              members = min(p.group, s.b * s.hk - head0), head = head0 + rest % members;
-    b = head / s.hk, hk = head % s.hk, j = rest / members;
-    first = Causal ? max(0, j * P::kKeys + s.n - s.m) / P::kQueries : 0;
-    count = p.tiles - first;
-  }
 };
+
+// Few keys before them first: those are seen by most queries. A few heads at a time, so that theirs stay in the L2
+// cache.
+template <class P, bool Causal, class T>
+__device__ Work work_at(const Params<T>& p, int index) {
+  const Sizes& s = p.sizes;
+  const int group = index / (p.group * p.key_tiles), rest = index % (p.group * p.key_tiles), head0 = group * p.group,
+            members = min(p.group, s.b * s.hk - head0), head = head0 + rest % members, j = rest / members,
+            first = Causal ? max(0, j * P::kKeys + s.n - s.m) / P::kQueries : 0;
+  return {head / s.hk, head % s.hk, j, first, p.tiles - first};
+}
 
 // Visits of tiles: the last tile of every query head first, head by head.
 struct Visit {
   int h, i;
-  template <class W>
-  __device__ __forceinline__ Visit(const W& w, int heads) : h(w.hk * heads), i(w.first + w.count - 1) {}
-  template <class W>
-  __device__ __forceinline__ void next(const W& w) {
+  __device__ __forceinline__ Visit(const Work& w, int heads) : h(w.hk * heads), i(w.first + w.count - 1) {}
+  __device__ __forceinline__ void next(const Work& w) {
     if (--i < w.first) ++h, i = w.first + w.count - 1;
   }
 };
 
-// --- The loading warpgroup: one thread loads, one keeps turns ---
+template <class T, class P>
+struct Shared {
+  Tile<T, P::kKeys, P::kDim> k, v;
+  Tile<T, P::kQueries, P::kDim> q[P::kStages], dout[P::kStages];
+  Tile<T, P::kKeys, P::kQueries> ds[2];  // transposed gradient of scores; alternately
+  alignas(16) float lse2[P::kStages][P::kQueries], delta[P::kStages][P::kQueries];
+  Barrier kv_full, kv_empty, q_full[P::kStages], q_empty[P::kStages], dout_full[P::kStages], dout_empty[P::kStages];
+  Barrier turn, added, passed;  // it is this block's turn at the tile; it has added; the turn is the next block's
+  Work work;                    // whose k and v these are; count 0: no more
+};
 
-template <class T, class P, class W>
-__device__ void load(const Params<T>& p, Shared<T, P>& shared, const W& w) {
-  const int heads = p.sizes.h / p.sizes.hk;
-  shared.kv_full.expect(shared.k.kBytes + shared.v.kBytes);
-  shared.k.load(p.k, shared.kv_full, w.j * P::kKeys, w.hk, w.b);
-  shared.v.load(p.v, shared.kv_full, w.j * P::kKeys, w.hk, w.b);
-  Ring<P::kStages> ring;
-  Visit at(w, heads);
+// --- The loading warpgroup: one thread loads, two keep turns ---
+
+template <class T, class P, bool Causal>
+__device__ void load(const Params<T>& p, Shared<T, P>& shared) {
+  const int heads = p.sizes.h / p.sizes.hk, total = p.sizes.b * p.sizes.hk * p.key_tiles;
   constexpr int kLine = P::kQueries * 4;
-  for (int visit = 0; visit < heads * w.count; ++visit, at.next(w), ring.next()) {
-    const int64_t row = (int64_t{w.b} * p.sizes.h + at.h) * p.tiles * P::kQueries + at.i * P::kQueries;
-    const int k = ring.stage;
-    shared.q_empty[k].wait(ring.parity ^ 1);
-    shared.q_full[k].expect(shared.q[k].kBytes + kLine);
-    shared.q[k].load(p.q, shared.q_full[k], at.i * P::kQueries, at.h, w.b);
-    load_line(shared.lse2[k], p.lse2 + row, kLine, shared.q_full[k]);
-    shared.dout_empty[k].wait(ring.parity ^ 1);
-    shared.dout_full[k].expect(shared.dout[k].kBytes + kLine);
-    shared.dout[k].load(p.dout, shared.dout_full[k], at.i * P::kQueries, at.h, w.b);
-    load_line(shared.delta[k], p.delta + row, kLine, shared.dout_full[k]);
+  Ring<P::kStages> ring;
+  uint32_t parity = 0;
+  auto load_keys = [&](const Work& w) {
+    shared.kv_empty.wait(parity ^ 1);
+    parity ^= 1;
+    shared.work = w;
+    shared.kv_full.expect(shared.k.kBytes + shared.v.kBytes);
+    shared.k.load(p.k, shared.kv_full, w.j * P::kKeys, w.hk, w.b);
+    shared.v.load(p.v, shared.kv_full, w.j * P::kKeys, w.hk, w.b);
+  };
+  // Work may have to wait for work with a smaller number. That has begun, since numbers are drawn in order.
+  for (int index = atomicAdd(p.next, 1); index < total; index = atomicAdd(p.next, 1)) {
+    const Work w = work_at<P, Causal>(p, index);
+    Visit at(w, heads);
+#pragma unroll 1
+    for (int visit = 0; visit < heads * w.count; ++visit, at.next(w), ring.next()) {
+      const int64_t row = (int64_t{w.b} * p.sizes.h + at.h) * p.tiles * P::kQueries + at.i * P::kQueries;
+      const int k = ring.stage;
+      shared.q_empty[k].wait(ring.parity ^ 1);
+      shared.q_full[k].expect(shared.q[k].kBytes + kLine);
+      shared.q[k].load(p.q, shared.q_full[k], at.i * P::kQueries, at.h, w.b);
+      load_line(shared.lse2[k], p.lse2 + row, kLine, shared.q_full[k]);
+      if (visit == 0) load_keys(w);
+      shared.dout_empty[k].wait(ring.parity ^ 1);
+      shared.dout_full[k].expect(shared.dout[k].kBytes + kLine);
+      shared.dout[k].load(p.dout, shared.dout_full[k], at.i * P::kQueries, at.h, w.b);
+      load_line(shared.delta[k], p.delta + row, kLine, shared.dout_full[k]);
+    }
+  }
+  shared.kv_empty.wait(parity ^ 1);
+  shared.work.count = 0;
+  shared.kv_full.arrive();
+}
+
+// Each visit of the block, in order: f(where the tile's count of turns is, this block's turn).
+template <class T, class P, class F>
+__device__ __forceinline__ void for_each_visit(const Params<T>& p, Shared<T, P>& shared, F f) {
+  const int heads = p.sizes.h / p.sizes.hk;
+  for (uint32_t parity = 0;; parity ^= 1) {
+    shared.kv_full.wait(parity);
+    const Work w = shared.work;
+    if (w.count == 0) return;
+    shared.kv_empty.arrive();
+    Visit at(w, heads);
+#pragma unroll 1
+    for (int visit = 0; visit < heads * w.count; ++visit, at.next(w))
+      f(p.turns + (int64_t{w.b} * p.sizes.h + at.h) * p.tiles + at.i, w.j);
   }
 }
 
-template <class T, class P, class W>
-__device__ void keep_turns(const Params<T>& p, Shared<T, P>& shared, const W& w) {
-  const int heads = p.sizes.h / p.sizes.hk;
-  Visit at(w, heads);
-  for (int visit = 0; visit < heads * w.count; ++visit, at.next(w)) {
-    int* turn = p.turns + (int64_t{w.b} * p.sizes.h + at.h) * p.tiles + at.i;
-    for (int now = -1; now != w.j;)
+// The next turn is looked for while the last one is passed on.
+template <class T, class P>
+__device__ void await_turns(const Params<T>& p, Shared<T, P>& shared) {
+  uint32_t passed = 1;
+  for_each_visit(p, shared, [&](const int* turn, int mine) {
+    for (int now = -1; now != mine;)
       asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
+    shared.passed.wait(passed);
+    passed ^= 1;
     shared.turn.arrive();
-    shared.added.wait(visit & 1);
-    __threadfence();
+  });
+}
+template <class T, class P>
+__device__ void pass_turns(const Params<T>& p, Shared<T, P>& shared) {
+  uint32_t added = 0;
+  for_each_visit(p, shared, [&](int* turn, int) {
+    shared.added.wait(added);
+    added ^= 1;
     asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
-  }
+    shared.passed.arrive();
+  });
 }
 
 // --- A computing warpgroup ---
@@ -156,21 +192,25 @@ __device__ void keep_turns(const Params<T>& p, Shared<T, P>& shared, const W& w)
 template <class T, class P, bool Causal>
 struct Consumer {
   static constexpr int D = P::kDim, Halves = P::kHalves;
-  using W = Work<T, P, Causal>;
 
   const Params<T>& p;
   Shared<T, P>& shared;
-  const W& w;
-  const int self;  // 0 or 1: keys 64 · self … of the block
-  Ring<P::kStages> ring;
+  const int self;   // 0 or 1: keys 64 · self … of the block
+  const Work& w;    // not copied: there are no registers for it
+  int visited = 0;  // tiles of queries, over all work
 
   float dk[D / 2], dv[D / 2];    // [64 keys, D]
   float s[32], dp[32];           // [64 keys, 64 queries]: scores, then weights; gradient of weights, then of scores
   uint32_t weights[16], ds[16];  // both as operands
   float dq[32];                  // [64, 64] of the tile's
 
-  __device__ __forceinline__ Consumer(const Params<T>& params, Shared<T, P>& memory, const W& work, int consumer)
-      : p(params), shared(memory), w(work), self(consumer) {}
+  __device__ __forceinline__ Consumer(const Params<T>& params, Shared<T, P>& memory, int consumer)
+      : p(params), shared(memory), self(consumer), w(memory.work) {}
+
+  // Of the ring: stage, and the parity of its barriers.
+  static_assert(P::kStages == 2);
+  __device__ __forceinline__ int stage() const { return visited & 1; }
+  __device__ __forceinline__ uint32_t parity() const { return visited >> 1 & 1; }
 
   __device__ __forceinline__ void release(Barrier& b) {
     __syncwarp();
@@ -268,21 +308,21 @@ struct Consumer {
   __device__ __forceinline__ void share_ds(int buffer, int half) {
     const int lane = threadIdx.x % 32, matrix = lane / 8;
     const int row = 64 * self + threadIdx.x % kWarpgroup / 32 * 16 + matrix % 2 * 8 + lane % 8;
+    const uint32_t at = shared_address(shared.ds[buffer].chunk(row, 64 * half + matrix / 2 * 8));
 #pragma unroll
-    for (int g = 0; g < 4; ++g)  // chunks 2g, 2g + 1
-      store_matrices(shared.ds[buffer].chunk(row, 64 * half + 16 * g + matrix / 2 * 8), ds + 4 * g);
+    for (int g = 0; g < 4; ++g) store_matrices(at ^ 32 * g, ds + 4 * g);  // chunks 2g, 2g + 1: swizzled, so ^ is +
     fence_shared();
   }
 
   // This block's part of the tile's gradient of q, at its turn.
-  __device__ __forceinline__ void add_dq(const Visit& at, int visit) {
+  __device__ __forceinline__ void add_dq(const Visit& at) {
     const Sizes& s = p.sizes;
     const int end = Causal ? min(s.m, s.limit(min((at.i + 1) * P::kQueries, s.n) - 1)) : s.m;
     const bool last = end <= (w.j + 1) * P::kKeys;  // nobody adds after
     const int64_t head = int64_t{w.b} * s.h + at.h;
     float4* sum = reinterpret_cast<float4*>(p.sum) + (head * p.tiles + at.i) * (P::kQueries * D / 4) +
                   self * 8 * kWarpgroup + threadIdx.x % kWarpgroup;
-    shared.turn.wait(visit & 1);
+    shared.turn.wait(~visited & 1);
     if (last) {
       if (w.j > 0) {
 #pragma unroll
@@ -311,13 +351,13 @@ struct Consumer {
 
   // One tile of queries. Ahead: its first scores are under way, and the next visit's begin while it ends.
   template <bool Last>
-  __device__ __forceinline__ void step(const Visit& at, int visit) {
-    const int stage = ring.stage;
+  __device__ __forceinline__ void step(const Visit& at) {
+    const int stage = this->stage();
     if constexpr (!P::kAhead) {
-      shared.q_full[stage].wait(ring.parity);
+      shared.q_full[stage].wait(parity());
       start_scores(stage, 0);
     }
-    shared.dout_full[stage].wait(ring.parity);
+    shared.dout_full[stage].wait(parity());
 #pragma unroll
     for (int half = 0; half < Halves; ++half) {
       const int query = at.i * P::kQueries + 64 * half;
@@ -328,56 +368,69 @@ struct Consumer {
       weigh(shared.lse2[stage] + 64 * half);
       pack_operand<T>(s, weights);
       pin(s), pin(weights);
-      shared.q_full[stage].wait(ring.parity);  // long past: a branch, behind which the assembler moves no exponentials
+      shared.q_full[stage].wait(parity());  // long past: a branch, behind which the assembler moves no exponentials
       mma_wait<0>();
       pin(dp);
       start_dv(stage, half);
       differentiate(shared.delta[stage] + 64 * half);
       pack_operand<T>(dp, ds);
-      share_ds(visit & 1, half);
+      share_ds(visited & 1, half);
       if (half == Halves - 1) {
         named_sync(1, 2 * kWarpgroup);
-        start_dq(visit & 1);
+        start_dq(visited & 1);
       }
       start_dk(stage, half);
       if (half < Halves - 1) start_scores(stage, half + 1);
     }
-    ring.next();
+    ++visited;
     if constexpr (P::kAhead && !Last) {
-      shared.q_full[ring.stage].wait(ring.parity);
-      start_scores(ring.stage, 0);
+      shared.q_full[this->stage()].wait(parity());
+      start_scores(this->stage(), 0);
       mma_wait<2>();
     } else {
       mma_wait<1>();
     }
     pin(dq);
     release(shared.dout_empty[stage]);
-    add_dq(at, visit);
+    add_dq(at);
     mma_wait<0>();
     release(shared.q_empty[stage]);
   }
 
-  __device__ __forceinline__ void run() {
+  __device__ __forceinline__ void work() {
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dk[i] = dv[i] = 0;
     pin(dk), pin(dv);  // they are set before the first product begins
     const int heads = p.sizes.h / p.sizes.hk, visits = heads * w.count;
     Visit at(w, heads);
-    shared.kv_full.wait(0);
     if constexpr (P::kAhead) {
-      shared.q_full[0].wait(0);
-      start_scores(0, 0);
+      shared.q_full[stage()].wait(parity());
+      start_scores(stage(), 0);
+      mma_wait<0>();  // as when the loop comes round
     }
-    int visit = 0;
-    for (; visit < visits - 1; ++visit, at.next(w)) step<false>(at, visit);
-    step<true>(at, visit);
+    for (int visit = 0; visit < visits - 1; ++visit, at.next(w)) step<false>(at);
+    step<true>(at);
     pin(dk), pin(dv);
+  }
+
+  __device__ __forceinline__ void store() {
+    const Work w = this->w;
+    release(shared.kv_empty);
     const int key = w.j * P::kKeys + 64 * self;
     store_rows<T, D>(dk, p.sizes.scale, p.sizes.scale,
                      p.dk + w.b * p.dk_strides.b + w.hk * p.dk_strides.h + key * p.dk_strides.n, p.dk_strides.n,
                      p.sizes.m - key);
     store_rows<T, D>(dv, 1.f, 1.f, p.dv + w.b * p.dv_strides.b + w.hk * p.dv_strides.h + key * p.dv_strides.n,
                      p.dv_strides.n, p.sizes.m - key);
+  }
+
+  __device__ __forceinline__ void run() {
+    for (uint32_t parity = 0;; parity ^= 1) {
+      shared.kv_full.wait(parity);
+      if (w.count == 0) return;
+      work();
+      store();
+    }
   }
 };
 
@@ -387,25 +440,24 @@ __global__ void __launch_bounds__(3 * kWarpgroup, 1) backward_kernel(const __gri
   static_assert(fits_registers<3>(P::kLoaderRegisters, P::kRegisters));
   auto& shared = shared_memory<Shared<T, P>>();
   if (threadIdx.x == 0) {
-    shared.kv_full.init(1), shared.turn.init(1), shared.added.init(8);
+    shared.kv_full.init(1), shared.kv_empty.init(10);  // 8 warps, and two threads that keep turns
+    shared.turn.init(1), shared.added.init(8), shared.passed.init(1);
     for (int i = 0; i < P::kStages; ++i) {
       shared.q_full[i].init(1), shared.q_empty[i].init(8);
       shared.dout_full[i].init(1), shared.dout_empty[i].init(8);
     }
     fence_barrier_init();
-    // Blocks wait for blocks with smaller numbers: those have started, whatever order the machine starts them in.
-    shared.work = atomicAdd(p.next, 1);
   }
   __syncthreads();
-  const Work<T, P, Causal> w(p, shared.work);
   const int group = __shfl_sync(~0u, threadIdx.x / kWarpgroup, 0);
   if (group == 0) {
     lower_registers<P::kLoaderRegisters>();
-    if (threadIdx.x == 0) load(p, shared, w);
-    if (threadIdx.x == 32) keep_turns(p, shared, w);
+    if (threadIdx.x == 0) load<T, P, Causal>(p, shared);
+    if (threadIdx.x == 32) await_turns(p, shared);
+    if (threadIdx.x == 64) pass_turns(p, shared);
   } else {
     raise_registers<P::kRegisters>();
-    Consumer<T, P, Causal>(p, shared, w, group - 1).run();
+    Consumer<T, P, Causal>(p, shared, group - 1).run();
   }
 #endif
 }
@@ -431,7 +483,7 @@ bool launch_backward(const Tensor& q, const Tensor& k, const Tensor& v, const At
   p.scale_log2 = s.scale * kLog2e;
   p.tiles = (s.n + P::kQueries - 1) / P::kQueries, p.key_tiles = (s.m + P::kKeys - 1) / P::kKeys;
   const int64_t head_bytes = int64_t{8} * s.n * D * (s.h / s.hk), heads = int64_t{s.b} * s.hk;
-  p.group = static_cast<int>(std::clamp<int64_t>((int64_t{24} << 20) / head_bytes, 2, std::max<int64_t>(heads, 2)));
+  p.group = static_cast<int>(std::clamp<int64_t>((int64_t{32} << 20) / head_bytes, 2, std::max<int64_t>(heads, 2)));
 
   const int64_t all = int64_t{s.b} * s.h, rows = all * p.tiles * P::kQueries;
   const Tensor stats = empty({2, rows}, float32, q.device()), turns = empty({all * p.tiles + 1}, int32, q.device()),
@@ -448,7 +500,8 @@ bool launch_backward(const Tensor& q, const Tensor& k, const Tensor& v, const At
   check_cuda(cudaGetLastError(), "attention");
   constexpr auto kernel = backward_kernel<T, P, Causal>;
   allow_shared(kernel, kSharedBytes<Shared<T, P>>);
-  kernel<<<static_cast<unsigned>(heads * p.key_tiles), 3 * kWarpgroup, kSharedBytes<Shared<T, P>>, stream()>>>(p);
+  const int64_t blocks = std::min<int64_t>(heads * p.key_tiles, device_attribute(q, cudaDevAttrMultiProcessorCount));
+  kernel<<<static_cast<unsigned>(blocks), 3 * kWarpgroup, kSharedBytes<Shared<T, P>>, stream()>>>(p);
   check_cuda(cudaGetLastError(), "attention");
   return true;
 }

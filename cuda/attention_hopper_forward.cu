@@ -10,14 +10,18 @@ namespace hopper {
 namespace {
 
 // Rows of queries of a block are 64 · kConsumers. Registers a thread: an even share at first, then as set here.
-template <int D, bool Causal>
+template <int D, bool Causal, int Consumers>
 struct Plan;
 template <bool Causal>
-struct Plan<64, Causal> {
+struct Plan<64, Causal, 3> {
   static constexpr int kDim = 64, kConsumers = 3, kKeys = 128, kStages = 3, kLoaderRegisters = 32, kRegisters = 160;
 };
+template <bool Causal>  // for few queries: their number is rounded up less
+struct Plan<64, Causal, 2> {
+  static constexpr int kDim = 64, kConsumers = 2, kKeys = 128, kStages = 3, kLoaderRegisters = 40, kRegisters = 232;
+};
 template <bool Causal>
-struct Plan<128, Causal> {
+struct Plan<128, Causal, 2> {
   static constexpr int kDim = 128, kConsumers = 2, kKeys = Causal ? 128 : 176, kStages = 2, kLoaderRegisters = 40,
                        kRegisters = 232;
 };
@@ -301,10 +305,10 @@ __global__ void __launch_bounds__((1 + P::kConsumers) * kWarpgroup, 1)
 
 // --- Launch ---
 
-template <class T, int D, bool Causal>
+template <class T, int D, bool Causal, int Consumers>
 bool launch_forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionArgs& args, Tensor& out,
                     Tensor& lse) {
-  using P = Plan<D, Causal>;
+  using P = Plan<D, Causal, Consumers>;
   Params<T> p{};
   if (!tensor_map(q, 64, p.q) || !tensor_map(k, P::kKeys, p.k) || !tensor_map(v, P::kKeys, p.v)) return false;
   p.out = static_cast<T*>(out.raw_data());
@@ -335,15 +339,15 @@ bool hopper_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
                     const AttentionArgs& args, Tensor& out, Tensor& lse) {
   if (!hopper::suits(q, k, v, mask, bias, args) || !hopper::aligned_rows(out) || !lse.is_contiguous()) return false;
   DeviceScope scope(q);
-  auto launch = [&]<class T>(T) {
-    const bool wide = q.shape()[3] == 128;
-    if (args.causal)
-      return wide ? hopper::launch_forward<T, 128, true>(q, k, v, args, out, lse)
-                  : hopper::launch_forward<T, 64, true>(q, k, v, args, out, lse);
-    return wide ? hopper::launch_forward<T, 128, false>(q, k, v, args, out, lse)
-                : hopper::launch_forward<T, 64, false>(q, k, v, args, out, lse);
+  auto launch = [&]<class T, bool Causal>(T, std::bool_constant<Causal>) {
+    if (q.shape()[3] == 128) return hopper::launch_forward<T, 128, Causal, 2>(q, k, v, args, out, lse);
+    if (q.shape()[2] <= 1536) return hopper::launch_forward<T, 64, Causal, 2>(q, k, v, args, out, lse);
+    return hopper::launch_forward<T, 64, Causal, 3>(q, k, v, args, out, lse);
   };
-  return q.dtype() == bfloat16 ? launch(__nv_bfloat16{}) : launch(__half{});
+  auto launch_type = [&]<class T>(T t) {
+    return args.causal ? launch(t, std::true_type{}) : launch(t, std::false_type{});
+  };
+  return q.dtype() == bfloat16 ? launch_type(__nv_bfloat16{}) : launch_type(__half{});
 }
 
 }  // namespace weft::cuda

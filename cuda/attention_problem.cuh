@@ -104,6 +104,47 @@ __device__ inline void hide(mma::Accumulator<M, N2>& c, const Place<kAcross>& at
   });
 }
 
+/// f(value, entry) for each of a lane's elements and the entry of a broadcast [n, m] matrix beside it, which starts at
+/// data; entries beyond the sequence are not read and f is not called.
+template <bool kAcross, int M, int N2, class V, class F>
+__device__ inline void beside(mma::Accumulator<M, N2>& c, const Place<kAcross>& at, const Sequence& s, const V* data,
+                              int64_t stride_i, int64_t stride_j, F&& f) {
+  const int64_t row_stride = kAcross ? stride_j : stride_i, col_stride = kAcross ? stride_i : stride_j;
+  const int row0 = kAcross ? at.j0 : at.i0, col0 = kAcross ? at.i0 : at.j0, rows = (kAcross ? s.m : s.n) - row0,
+            cols = (kAcross ? s.n : s.m) - col0;
+  data += row0 * row_stride + col0 * col_stride;
+  if (row_stride == 0) {  // one entry a column
+#pragma unroll
+    for (int n = 0; n < N2; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        if (at.col(n, e) >= cols) continue;
+        const V entry = data[at.col(n, e) * col_stride];
+#pragma unroll
+        for (int m = 0; m < M; ++m) f(c.c[m][n][e], entry), f(c.c[m][n][e + 2], entry);
+      }
+    return;
+  }
+#pragma unroll
+  for (int m = 0; m < M; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (at.row(m, half * 2) >= rows) continue;
+      const V* row = data + at.row(m, half * 2) * row_stride;
+      if (col_stride == 0) {  // one entry a row
+        const V entry = *row;
+#pragma unroll
+        for (int n = 0; n < N2; ++n) f(c.c[m][n][half * 2], entry), f(c.c[m][n][half * 2 + 1], entry);
+        continue;
+      }
+#pragma unroll
+      for (int n = 0; n < N2; ++n)
+#pragma unroll
+        for (int e = 0; e < 2; ++e)
+          if (at.col(n, e) < cols) f(c.c[m][n][half * 2 + e], row[at.col(n, e) * col_stride]);
+    }
+}
+
 /// c ← unit · (scale · c + bias - slope · |distance|), -∞ where the mask says no. What lies beyond the edges is left.
 template <class T, bool kAcross, int M, int N2>
 __device__ inline void modify(mma::Accumulator<M, N2>& c, const Place<kAcross>& at, const Problem& p, const Sequence& s,
@@ -113,9 +154,8 @@ __device__ inline void modify(mma::Accumulator<M, N2>& c, const Place<kAcross>& 
   if (p.bias.data.data) {
     const int64_t base = s.number * p.bias.b + head * p.bias.h;
     auto add = [&](const auto* bias) {
-      each(c, at, [&](float& x, int i, int j) {
-        if (i < s.n && j < s.m) x += unit * static_cast<float>(bias[base + i * p.bias.n + j * p.bias.m]);
-      });
+      beside(c, at, s, bias + base, p.bias.n, p.bias.m,
+             [&](float& x, auto entry) { x += unit * static_cast<float>(entry); });
     };
     if (p.bias.data.dtype == float32)
       add(static_cast<const float*>(p.bias.data.data));
@@ -126,12 +166,9 @@ __device__ inline void modify(mma::Accumulator<M, N2>& c, const Place<kAcross>& 
     const float slope = unit * p.alibi[s.number * p.alibi_b + head * p.alibi_h];
     each(c, at, [&](float& x, int i, int j) { x -= slope * static_cast<float>(abs(s.distance(i, j))); });
   }
-  if (p.mask.data.data) {
-    const bool* mask = static_cast<const bool*>(p.mask.data.data) + s.number * p.mask.b + head * p.mask.h;
-    each(c, at, [&](float& x, int i, int j) {
-      if (i < s.n && j < s.m && !mask[i * p.mask.n + j * p.mask.m]) x = kNone;
-    });
-  }
+  if (p.mask.data.data)
+    beside(c, at, s, static_cast<const bool*>(p.mask.data.data) + s.number * p.mask.b + head * p.mask.h, p.mask.n,
+           p.mask.m, [](float& x, bool seen) { x = seen ? x : kNone; });
 }
 
 /// One of four values, without an array that would have to live in memory.

@@ -39,11 +39,16 @@ uint32_t alignment(const void* p, uint32_t limit) {
 
 namespace {
 
-// --- rows that begin anywhere ---------------------------------------------------------------------------------------
+// --- rows of odd length or place
+// --------------------------------------------------------------------------------------
+//
+// Half types are fed to the tensor cores 16 bytes at a time. Where rows do not begin at multiples of that, or are not
+// of a whole number of such packs, the library has algorithms several times slower. A large product is worth a copy of
+// operands of the first kind; of the second, what is left of the packs is a small product of its own.
 
-// Half types are fed to the tensor cores 16 bytes at a time. Rows that do not begin at multiples of that keep the
-// library to algorithms several times slower, so a large product is worth a copy of such operands.
-constexpr int64_t kUses = 256;  // of each element, from which on
+constexpr int64_t kUses = 256;  // of each element of what is copied, and
+constexpr double kWork = 2e9;   // multiplications, from which on
+constexpr int64_t kHalves = 8;  // in 16 bytes
 
 bool is_awkward(const Matrices& x, int64_t batch) {
   const auto whole = static_cast<int64_t>(16 / size_of(x.dtype));
@@ -52,12 +57,12 @@ bool is_awkward(const Matrices& x, int64_t batch) {
 }
 
 template <class T>
-__global__ void copy_rows_kernel(const T* from, int64_t from_row, int64_t from_batch, T* to, int64_t to_row,
-                                 int64_t to_batch, int64_t rows, int64_t cols, int64_t batch) {
+__global__ void copy_rows_kernel(const T* __restrict__ from, int64_t from_row, int64_t from_batch, T* __restrict__ to,
+                                 int64_t to_row, int64_t to_batch, int64_t rows, int64_t cols, int64_t batch) {
   for (int64_t r = int64_t{blockIdx.x} * blockDim.y + threadIdx.y; r < rows * batch;
        r += int64_t{gridDim.x} * blockDim.y) {
-    const T* in = from + r / rows * from_batch + r % rows * from_row;
-    T* out = to + r / rows * to_batch + r % rows * to_row;
+    const T* __restrict__ in = from + r / rows * from_batch + r % rows * from_row;
+    T* __restrict__ out = to + r / rows * to_batch + r % rows * to_row;
 #pragma unroll 8
     for (int64_t c = threadIdx.x; c < cols; c += 32) out[c] = in[c];
   }
@@ -99,8 +104,9 @@ Matrices padded(const Matrices& x, int64_t batch, Tensor& memory) {
 
 // Computes p on copies of what is awkward about it; false, with nothing done, where that would not pay.
 bool multiply_padded(const Product& p) {
+  if (!is_half(p.a.dtype) || p.aux || work_of(p) < kWork) return false;
   const bool a = is_awkward(p.a, p.batch), b = is_awkward(p.b, p.batch), y = is_awkward(p.y, p.batch);
-  if (!is_half(p.a.dtype) || p.aux || !(a || b || y)) return false;
+  if (!(a || b || y)) return false;
   if ((a && p.y.cols < kUses) || (b && p.y.rows < kUses) || (y && (p.a.cols < kUses || p.accumulate))) return false;
   Tensor memory[3];
   Product q = p;
@@ -117,11 +123,49 @@ bool multiply_padded(const Product& p) {
   return true;
 }
 
+void* advance(void* p, int64_t elements, DType dtype) {
+  return p ? static_cast<char*>(p) + elements * static_cast<int64_t>(size_of(dtype)) : p;
+}
+
+// The part of p that makes rows, or columns, [from, from + count) of y; or that sums over these k.
+Product part_of_rows(Product p, int64_t from, int64_t count) {
+  p.a.data = advance(p.a.data, from * p.a.row_stride, p.a.dtype), p.a.rows = count;
+  p.y.data = advance(p.y.data, from * p.y.row_stride, p.y.dtype), p.y.rows = count;
+  if (p.epilogue == Epilogue::row_sums) p.vector = advance(p.vector, from, p.y.dtype);
+  return p;
+}
+Product part_of_columns(Product p, int64_t from, int64_t count) {
+  p.b.data = advance(p.b.data, from * p.b.col_stride, p.b.dtype), p.b.cols = count;
+  p.y.data = advance(p.y.data, from, p.y.dtype), p.y.cols = count;
+  if (p.epilogue != Epilogue::row_sums) p.vector = advance(p.vector, from, p.y.dtype);
+  return p;
+}
+Product part_of_sum(Product p, int64_t from, int64_t count) {
+  p.a.data = advance(p.a.data, from * p.a.col_stride, p.a.dtype), p.a.cols = count;
+  p.b.data = advance(p.b.data, from * p.b.row_stride, p.b.dtype), p.b.rows = count;
+  if (from > 0) p.accumulate = true, p.epilogue = Epilogue::none, p.vector = nullptr;
+  return p;
+}
+
+// Computes p in parts, the first of whole packs; false where p has whole packs, or an epilogue that needs the sum
+// whole.
+bool multiply_in_parts(const Product& p) {
+  if (!is_half(p.a.dtype) || p.aux || work_of(p) < kWork) return false;
+  const bool a_rows = p.a.col_stride == 1, b_rows = p.b.col_stride == 1;
+  const int64_t m = p.y.rows, n = p.y.cols, k = p.a.cols;
+  const int64_t rest_m = a_rows ? 0 : m % kHalves, rest_n = n % kHalves, rest_k = a_rows || !b_rows ? k % kHalves : 0;
+  if (rest_n > 0)
+    return multiply(part_of_columns(p, 0, n - rest_n)) && multiply(part_of_columns(p, n - rest_n, rest_n));
+  if (rest_m > 0) return multiply(part_of_rows(p, 0, m - rest_m)) && multiply(part_of_rows(p, m - rest_m, rest_m));
+  if (rest_k == 0 || (p.epilogue != Epilogue::none && p.epilogue != Epilogue::bias)) return false;
+  return multiply(part_of_sum(p, 0, k - rest_k)) && multiply(part_of_sum(p, k - rest_k, rest_k));
+}
+
 }  // namespace
 
 bool multiply(const Product& p) {
   if (p.y.rows == 0 || p.y.cols == 0 || p.batch == 0) return true;
-  return multiply_padded(p) || multiply_as_it_lies(p);
+  return multiply_padded(p) || multiply_in_parts(p) || multiply_as_it_lies(p);
 }
 
 }  // namespace weft::cuda

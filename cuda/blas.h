@@ -49,7 +49,8 @@ struct Product {
 };
 
 /// Computes p on stream(). False, with nothing done, where the library has no such epilogue for these operands; a
-/// product without one is always there. Throws naming op and shapes. The current device is that of the operands.
+/// product without one is always there. Large products of half types whose rows begin at odd addresses run on copies
+/// with padded rows. Throws naming op and shapes. The current device is that of the operands.
 bool multiply(const Product& p);
 
 }  // namespace weft::cuda

@@ -9,9 +9,7 @@
 #include <weft/cuda/common.cuh>
 
 #include <array>
-#include <limits>
 #include <unordered_map>
-#include <vector>
 
 namespace weft::cuda {
 
@@ -113,7 +111,7 @@ Key key_of(const Product& p, const StoredMatrix& a, const StoredMatrix& b) {
   return {static_cast<int64_t>(p.a.dtype),
           static_cast<int64_t>(p.y.dtype),
           static_cast<int64_t>(p.epilogue),
-          tf32_allowed() + 2 * products_tuned(),
+          tf32_allowed(),
           p.accumulate,
           p.batch,
           a.op,
@@ -174,35 +172,8 @@ void describe(Plan& plan, const Product& p, const StoredMatrix& a, const StoredM
   layout(plan.y, p.y.dtype, {p.y.cols, p.y.rows, std::max(p.y.row_stride, p.y.cols), p.y.batch_stride, CUBLAS_OP_N});
 }
 
-cublasStatus_t run(cublasLtHandle_t handle, Plan& plan, const Product& p) {
-  const double alpha64 = 1, beta64 = p.accumulate ? 1 : 0;
-  const float alpha32 = 1, beta32 = p.accumulate ? 1 : 0;
-  const bool wide = p.y.dtype == float64;
-  const void *alpha = wide ? static_cast<const void*>(&alpha64) : &alpha32,
-             *beta = wide ? static_cast<const void*>(&beta64) : &beta32;
-  Tensor workspace;
-  if (plan.workspace > 0) {
-    int device = 0;
-    check_cuda(cudaGetDevice(&device), p.op);
-    workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
-  }
-  return cublasLtMatmul(handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, p.y.data, &plan.y,
-                        p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
-                        plan.workspace, stream());
-}
-
-// --- the choice of an algorithm -------------------------------------------------------------------------------------
-
-constexpr int kCandidates = 8;
-
-struct Candidate {
-  cublasLtMatmulAlgo_t algo;
-  size_t workspace = 0;
-  void put_into(Plan& plan) const { plan.algo = algo, plan.workspace = workspace; }
-};
-
-// What the library proposes, the best by its own estimate first, given how the pointers are aligned.
-cublasStatus_t propose(Plan& plan, cublasLtHandle_t handle, const Product& p, int most, std::vector<Candidate>& out) {
+// What the library thinks fastest, given how the pointers are aligned.
+void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
   cublasLtMatmulPreferenceOpaque_t preference;
   check_blas(cublasLtMatmulPreferenceInit(&preference), p);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
@@ -216,60 +187,14 @@ cublasStatus_t propose(Plan& plan, cublasLtHandle_t handle, const Product& p, in
   // Parts of k are never added up in a half type.
   if (is_half(p.y.dtype))
     prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-  cublasLtMatmulHeuristicResult_t results[kCandidates];
+  cublasLtMatmulHeuristicResult_t best;
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, &plan.desc, &plan.a, &plan.b, &plan.y, &plan.y,
-                                                               &preference, most, results, &found);
-  for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < found; ++i) {
-    if (results[i].state == CUBLAS_STATUS_SUCCESS) out.push_back({results[i].algo, results[i].workspaceSize});
-  }
-  return status;
-}
-
-// Milliseconds of a few runs; they compute the result that is wanted.
-float time_of(Plan& plan, cublasLtHandle_t handle, const Product& p, cudaEvent_t begin, cudaEvent_t end) {
-  float ms = std::numeric_limits<float>::infinity();
-  if (run(handle, plan, p) != CUBLAS_STATUS_SUCCESS) return ms;
-  check_cuda(cudaEventRecord(begin, stream()), p.op);
-  for (int i = 0; i < 3; ++i) run(handle, plan, p);
-  check_cuda(cudaEventRecord(end, stream()), p.op);
-  check_cuda(cudaEventSynchronize(end), p.op);
-  check_cuda(cudaEventElapsedTime(&ms, begin, end), p.op);
-  return ms;
-}
-
-// Whether the candidates are to be timed: worth it for what takes long, not possible where a run changes an operand or
-// is only being recorded.
-bool tunes(const Product& p) {
-  if (!products_tuned() || p.accumulate) return false;
-  const double work = static_cast<double>(p.batch) * static_cast<double>(p.a.rows) * static_cast<double>(p.a.cols) *
-                      static_cast<double>(p.b.cols);
-  cudaStreamCaptureStatus capture;
-  check_cuda(cudaStreamIsCapturing(stream(), &capture), p.op);
-  return work > 1e9 && capture == cudaStreamCaptureStatusNone;
-}
-
-void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
-  const bool tune = tunes(p);
-  std::vector<Candidate> candidates;
-  const cublasStatus_t status = propose(plan, handle, p, tune ? kCandidates : 1, candidates);
-  plan.exists = !candidates.empty();
+                                                               &preference, 1, &best, &found);
+  plan.exists = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
+  if (plan.exists) plan.algo = best.algo, plan.workspace = best.workspaceSize;
   if (p.epilogue == Epilogue::none && !plan.exists)
     check_blas(status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status, p);
-  if (!plan.exists) return;
-  candidates[0].put_into(plan);
-  if (!tune) return;
-  cudaEvent_t begin, end;
-  check_cuda(cudaEventCreate(&begin), p.op);
-  check_cuda(cudaEventCreate(&end), p.op);
-  float least = std::numeric_limits<float>::infinity();
-  for (const Candidate& c : candidates) {
-    Plan trial = plan;
-    c.put_into(trial);
-    const float ms = time_of(trial, handle, p, begin, end);
-    if (ms < least) least = ms, plan = trial;
-  }
-  cudaEventDestroy(begin), cudaEventDestroy(end);
 }
 
 Plan& plan_for(Library& l, const Product& p) {
@@ -302,7 +227,21 @@ bool multiply_as_it_lies(const Product& p) {
   if (!plan.exists) return false;
   set_pointers(plan, p);
 
-  check_blas(run(l.handle, plan, p), p);
+  const double alpha64 = 1, beta64 = p.accumulate ? 1 : 0;
+  const float alpha32 = 1, beta32 = p.accumulate ? 1 : 0;
+  const bool wide = p.y.dtype == float64;
+  const void *alpha = wide ? static_cast<const void*>(&alpha64) : &alpha32,
+             *beta = wide ? static_cast<const void*>(&beta64) : &beta32;
+  Tensor workspace;
+  if (plan.workspace > 0) {
+    int device = 0;
+    check_cuda(cudaGetDevice(&device), p.op);
+    workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
+  }
+  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, p.y.data, &plan.y,
+                            p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
+                            plan.workspace, stream()),
+             p);
   return true;
 }
 

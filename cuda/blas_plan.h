@@ -17,6 +17,12 @@ StoredMatrix stored(const Matrices& x);
 /// The largest power of two up to limit that divides the address.
 uint32_t alignment(const void* p, uint32_t limit = 256);
 
+/// Multiplications in p.
+inline double work_of(const Product& p) {
+  return static_cast<double>(p.batch) * static_cast<double>(p.a.rows) * static_cast<double>(p.a.cols) *
+         static_cast<double>(p.b.cols);
+}
+
 /// multiply without a copy of anything.
 bool multiply_as_it_lies(const Product& p);
 

@@ -16,14 +16,14 @@ namespace weft::cuda {
 namespace {
 
 struct Sizes {
-  int64_t batch;
+  int batch;
   int groups, ci, co;  // ci, co: channels of one group
   int h, w, kh, kw, oh, ow;
   int stride[2], before[2], dilation[2];
   Divider by_w, by_ow, by_out_plane, by_stride[2];
 
   Sizes(const Tensor& x, const Tensor& weight, const Tensor& y, const ConvGeometry& g)
-      : batch(x.shape()[0]),
+      : batch(static_cast<int>(x.shape()[0])),
         groups(static_cast<int>(g.groups)),
         ci(static_cast<int>(weight.shape()[1])),
         co(static_cast<int>(weight.shape()[0] / g.groups)),
@@ -45,7 +45,7 @@ struct Sizes {
 
   WEFT_HD int plane() const { return h * w; }
   WEFT_HD int out_plane() const { return oh * ow; }
-  WEFT_HD int64_t patch() const { return int64_t{ci} * kh * kw; }
+  WEFT_HD int patch() const { return ci * kh * kw; }
   bool pointwise() const {
     return kh * kw == 1 && stride[0] == 1 && stride[1] == 1 && before[0] == 0 && before[1] == 0 && oh == h && ow == w;
   }
@@ -68,12 +68,13 @@ struct Sizes {
   __device__ static int divide(const Divider& d, int i) { return static_cast<int>(d.divide(static_cast<uint32_t>(i))); }
 };
 
-// A grid of `rows` by as many blocks as `columns` fill; both are walked in loops.
+// A grid of `rows` by as many blocks as `columns` fill with a few for each thread; both are walked in loops. 32 bits
+// count them: a plane, and the number of planes, are below 2^31.
 dim3 grid_of(int64_t columns, int64_t rows) {
-  return dim3(static_cast<unsigned>(std::clamp<int64_t>((columns + kThreads - 1) / kThreads, 1, 4096)),
+  return dim3(static_cast<unsigned>(std::clamp<int64_t>((columns + 4 * kThreads - 1) / (4 * kThreads), 1, 4096)),
               static_cast<unsigned>(std::clamp<int64_t>(rows, 1, 65535)));
 }
-#define WEFT_ROWS(row, rows) for (int64_t row = blockIdx.y; row < (rows); row += gridDim.y)
+#define WEFT_ROWS(row, rows) for (int row = blockIdx.y; row < (rows); row += gridDim.y)
 #define WEFT_COLUMNS(col, columns) \
   for (int col = blockIdx.x * kThreads + threadIdx.x; col < (columns); col += gridDim.x * kThreads)
 
@@ -90,9 +91,9 @@ template <class T>
 __global__ void direct_kernel(const T* x, const T* weight, const T* bias, T* y, Sizes s) {
   using C = acc_t<T>;
   WEFT_ROWS(row, s.batch * s.groups * s.co) {  // an output plane
-    const int c = static_cast<int>(row % (s.groups * s.co));
-    const T* in = x + (row / (s.groups * s.co) * s.groups + c / s.co) * s.ci * s.plane();
-    const T* taps = weight + c * s.patch();
+    const int b = row / (s.groups * s.co), c = row - b * (s.groups * s.co);
+    const T* in = x + (int64_t{b} * s.groups + c / s.co) * s.ci * s.plane();
+    const T* taps = weight + int64_t{c} * s.patch();
     WEFT_COLUMNS(e, s.out_plane()) {
       const int p = Sizes::divide(s.by_ow, e), q = e - p * s.ow;
       C sum = bias ? static_cast<C>(bias[c]) : C(0);
@@ -105,7 +106,7 @@ __global__ void direct_kernel(const T* x, const T* weight, const T* bias, T* y, 
           }
         }
       }
-      y[row * s.out_plane() + e] = T(sum);
+      y[int64_t{row} * s.out_plane() + e] = T(sum);
     }
   }
 }
@@ -114,8 +115,9 @@ template <class T>
 __global__ void direct_input_grad_kernel(const T* dy, const T* weight, T* dx, Sizes s) {
   using C = acc_t<T>;
   WEFT_ROWS(row, s.batch * s.groups * s.ci) {  // an input plane
-    const int channel = static_cast<int>(row % (s.groups * s.ci)), group = channel / s.ci, k = channel % s.ci;
-    const T* out = dy + (row / (s.groups * s.ci) * s.groups + group) * s.co * s.out_plane();
+    const int b = row / (s.groups * s.ci), channel = row - b * (s.groups * s.ci);
+    const int group = channel / s.ci, k = channel - group * s.ci;
+    const T* out = dy + (int64_t{b} * s.groups + group) * s.co * s.out_plane();
     WEFT_COLUMNS(e, s.plane()) {
       const int r = Sizes::divide(s.by_w, e), t = e - r * s.w;
       C sum = 0;
@@ -128,7 +130,7 @@ __global__ void direct_input_grad_kernel(const T* dy, const T* weight, T* dx, Si
                    static_cast<C>(weight[(int64_t{group} * s.co + c) * s.patch() + (k * s.kh + i) * s.kw + j]);
         }
       }
-      dx[row * s.plane() + e] = T(sum);
+      dx[int64_t{row} * s.plane() + e] = T(sum);
     }
   }
 }
@@ -138,7 +140,7 @@ template <class T>
 __global__ void direct_weight_grad_kernel(const T* x, const T* dy, T* dweight, Sizes s) {
   using C = acc_t<T>;
   __shared__ C part[kThreads];
-  WEFT_ROW_LOOP(row, s.groups * s.co * s.patch()) {
+  WEFT_ROW_LOOP(row, int64_t{s.groups} * s.co * s.patch()) {
     const int tap = static_cast<int>(row % s.patch()), c = static_cast<int>(row / s.patch());
     const int j = tap % s.kw, i = tap / s.kw % s.kh, channel = c / s.co * s.ci + tap / (s.kw * s.kh);
     C sum = 0;
@@ -162,12 +164,11 @@ template <class T>
 __global__ void gather_kernel(const T* x, T* patches, Sizes s, int images) {
   const int columns = images * s.out_plane();
   WEFT_ROWS(row, s.patch()) {
-    const int j = static_cast<int>(row % s.kw), i = static_cast<int>(row / s.kw % s.kh),
-              k = static_cast<int>(row / (s.kw * s.kh));
+    const int j = row % s.kw, i = row / s.kw % s.kh, k = row / (s.kw * s.kh);
     WEFT_COLUMNS(col, columns) {
       const int b = Sizes::divide(s.by_out_plane, col);
       const int at = s.source(col - b * s.out_plane(), i, j);
-      patches[row * columns + col] = at >= 0 ? x[(int64_t{b} * s.ci + k) * s.plane() + at] : T(0);
+      patches[int64_t{row} * columns + col] = at >= 0 ? x[(int64_t{b} * s.ci + k) * s.plane() + at] : T(0);
     }
   }
 }
@@ -177,28 +178,30 @@ template <class T>
 __global__ void scatter_kernel(const T* patches, T* dx, Sizes s, int images) {
   using C = acc_t<T>;
   const int64_t columns = int64_t{images} * s.out_plane();
-  WEFT_ROWS(row, int64_t{images} * s.ci) {
-    const int64_t b = row / s.ci, k = row % s.ci;
+  WEFT_ROWS(row, images * s.ci) {
+    const int b = row / s.ci, k = row - b * s.ci;
     WEFT_COLUMNS(e, s.plane()) {
       const int r = Sizes::divide(s.by_w, e), t = e - r * s.w;
       C sum = 0;
       for (int i = 0; i < s.kh; ++i) {
         for (int j = 0; j < s.kw; ++j) {
           const int at = s.target(r, t, i, j);
-          if (at >= 0) sum += static_cast<C>(patches[((k * s.kh + i) * s.kw + j) * columns + b * s.out_plane() + at]);
+          if (at >= 0)
+            sum += static_cast<C>(
+                patches[((int64_t{k} * s.kh + i) * s.kw + j) * columns + int64_t{b} * s.out_plane() + at]);
         }
       }
-      dx[row * s.plane() + e] = T(sum);
+      dx[int64_t{row} * s.plane() + e] = T(sum);
     }
   }
 }
 
 // y[b, c, ...] = bias[c]
 template <class T>
-__global__ void spread_bias_kernel(const T* bias, T* y, int64_t channels, int plane, int64_t planes) {
+__global__ void spread_bias_kernel(const T* bias, T* y, int channels, int plane, int planes) {
   WEFT_ROWS(row, planes) {
     const T v = bias[row % channels];
-    WEFT_COLUMNS(e, plane) y[row * plane + e] = v;
+    WEFT_COLUMNS(e, plane) y[int64_t{row} * plane + e] = v;
   }
 }
 
@@ -215,7 +218,7 @@ Tensor images(const Tensor& x, const Chunk& c) {
 // Calls f(chunk) so that the patches of a chunk are no more than 256 MB (or those of one image).
 template <class F>
 void in_chunks(const Sizes& s, DType dtype, F&& f) {
-  const int64_t one = std::max<int64_t>(s.patch() * s.out_plane() * static_cast<int64_t>(size_of(dtype)), 1);
+  const int64_t one = std::max<int64_t>(int64_t{s.patch()} * s.out_plane() * static_cast<int64_t>(size_of(dtype)), 1);
   const int64_t most = std::clamp<int64_t>((int64_t{256} << 20) / one, 1, s.batch);
   for (int64_t first = 0; first < s.batch; first += most) f(Chunk{first, std::min(most, s.batch - first)});
 }

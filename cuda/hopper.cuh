@@ -265,10 +265,10 @@ __device__ __forceinline__ void pack_operand(const float (&d)[N], uint32_t (&a)[
 }
 
 /// Four 8×8 matrices to shared memory: of matrix i, thread t holds row t/4, columns 2(t%4) + {0, 1} in x[i], and row r
-/// goes to the address that thread 8i + r gives.
-__device__ __forceinline__ void store_matrices(void* to, const uint32_t* x) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(to)), "r"(x[0]),
-               "r"(x[1]), "r"(x[2]), "r"(x[3])
+/// goes to the shared address that thread 8i + r gives.
+__device__ __forceinline__ void store_matrices(uint32_t to, const uint32_t* x) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x[0]), "r"(x[1]),
+               "r"(x[2]), "r"(x[3])
                : "memory");
 }
 

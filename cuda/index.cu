@@ -231,7 +231,7 @@ struct Columns {
     if constexpr (V == 1) {
       v[0] = src.load<C>(i);
     } else {
-      const auto raw = *reinterpret_cast<const Pack<T, V>*>(static_cast<const T*>(src.data) + i);
+      const auto raw = *reinterpret_cast<const RowPack<T, V>*>(static_cast<const T*>(src.data) + i);
 #pragma unroll
       for (int j = 0; j < V; ++j) v[j] = widen(raw.v[j]);
     }
@@ -248,8 +248,8 @@ struct Columns {
     if constexpr (V == 1) {
       y.store(i, y.load<C>(i) + v[0]);
     } else {
-      auto* p = reinterpret_cast<Pack<C, V>*>(static_cast<C*>(y.data) + i);
-      Pack<C, V> sum = *p;
+      auto* p = reinterpret_cast<RowPack<C, V>*>(static_cast<C*>(y.data) + i);
+      RowPack<C, V> sum = *p;
 #pragma unroll
       for (int j = 0; j < V; ++j) sum.v[j] += v[j];
       *p = sum;

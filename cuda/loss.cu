@@ -1,8 +1,7 @@
 // Cross entropy by rows of logits, in one pass where only the loss is asked for and in one read and one write where the
-// gradient takes the logits' place (docs/cuda_rows.md). Rows begin anywhere: of each, the elements before the first
-// address that 16 divides and those that fill no pack at its end are moved one by one.
+// gradient takes the logits' place (docs/cuda_rows.md).
 #include <weft/ops/loss_op.h>
-#include <weft/cuda/rows.cuh>
+#include <weft/cuda/row_walk.cuh>
 
 #include <cmath>
 
@@ -31,94 +30,34 @@ struct Classes {
   }
 };
 
-// One row's packs and what does not fill one.
-template <int V, class T>
-struct Span {
-  int64_t head, packs;  // elements before the packs; packs
-  __device__ Span(const T* row, int64_t n) {
-    if constexpr (V == 1) {
-      head = 0, packs = n;
-    } else {
-      head = (V - reinterpret_cast<uintptr_t>(row) / sizeof(T) % V) % V;
-      head = head < n ? head : n;
-      packs = (n - head) / V;
-    }
-  }
-  __device__ int64_t tail() const { return head + packs * V; }  // where what is left begins
-};
-
-// f(k, i, v) for this thread's share of a row: pack k (-1: no pack) of the values v[M] from element i on.
-template <int V, int G, class T, class F>
-__device__ void each_in_row(const T* row, int64_t n, int thread, F f) {
-  using C = acc_t<T>;
-  const Span<V, T> span(row, n);
-#pragma unroll 4
-  for (int64_t k = thread; k < span.packs; k += G) {
-    const Pack<T, V> raw = *reinterpret_cast<const Pack<T, V>*>(row + span.head + k * V);
-    f(k, span.head + k * V, raw);
-  }
-  for (int64_t i = thread; i < span.head; i += G) f(-1, i, Pack<T, 1>{row[i]});
-  for (int64_t i = span.tail() + thread; i < n; i += G) f(-1, i, Pack<T, 1>{row[i]});
-}
-
-// What one thread knows of its entries: the largest, Σ exp(x - largest), and for smoothing Σ w·x and Σ w.
+// What one thread knows of its entries: log Σ exp, and for smoothing Σ w·x and Σ w.
 template <class C>
 struct Seen {
-  C top = minus_infinity<C>(), sum = 0, along = 0, weights = 0;
+  ExpSum<C> exps;
+  C along = 0, weights = 0;
 
   template <class T, int M>
-  __device__ void add(const Pack<T, M>& raw) {
-    C v[M], high = top;
+  __device__ void add(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) {
+    C v[M];
 #pragma unroll
-    for (int j = 0; j < M; ++j) {
-      v[j] = widen(raw.v[j]);
-      high = v[j] > high ? v[j] : high;
-    }
-    if (high > top) {
-      sum *= ::exp(top - high);
-      top = high;
-    }
-    if (top == minus_infinity<C>()) return;
-#pragma unroll
-    for (int j = 0; j < M; ++j) sum += ::exp(v[j] - top);
-  }
-  template <class T, int M>
-  __device__ void add_smoothing(const Classes<C>& a, int64_t i, const Pack<T, M>& raw) {
+    for (int j = 0; j < M; ++j) v[j] = widen(raw.v[j]);
+    exps.add(v);
+    if (!(a.all > C(0))) return;
 #pragma unroll
     for (int j = 0; j < M; ++j) {
       const C w = a.factor(i + j);
-      along += w * widen(raw.v[j]);
+      along += w * v[j];
       weights += w;
     }
-  }
-};
-
-// A warp or a block of G threads, and its sums.
-template <int G, class C>
-struct Team {
-  C* part;
-  static __device__ int thread() { return threadIdx.x % G; }
-  __device__ C sum(C v) const {
-    if constexpr (G == 32)
-      return warp_reduce(v, [](C a, C b) { return a + b; });
-    else
-      return block_sum<G>(v, part);
-  }
-  __device__ C max(C v) const {
-    if constexpr (G == 32)
-      return warp_reduce(v, [](C a, C b) { return a > b ? a : b; });
-    else
-      return block_max<G>(v, part);
   }
 };
 
 // Brings together what the threads of a team have seen; returns log Σ exp, -inf where every entry is.
 template <int G, class C>
 __device__ C log_sum_exp(const Team<G, C>& team, Seen<C>& seen, bool smoothing) {
-  const C top = team.max(seen.top);
-  const C total = team.sum(seen.top == minus_infinity<C>() ? C(0) : seen.sum * ::exp(seen.top - top));
+  const ExpSum<C> all = seen.exps.over(team);
   if (smoothing) seen.along = team.sum(seen.along), seen.weights = team.sum(seen.weights);
-  return top == minus_infinity<C>() ? top : top + ::log(total);
+  return all.top == minus_infinity<C>() ? all.top : all.top + ::log(all.sum);
 }
 
 // The loss of a row of class t, whose logit is `logit`.
@@ -154,10 +93,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     const T* row = logits + r * a.stride;
     Seen<C> seen;
-    each_in_row<V, G>(row, a.n, team.thread(), [&](int64_t, int64_t i, const auto& raw) {
-      seen.add(raw);
-      if (a.all > C(0)) seen.add_smoothing(a, i, raw);
-    });
+    each_in_row<V, G>(row, a.n, team.thread(), [&](int64_t, int64_t i, const auto& raw) { seen.add(a, i, raw); });
     const C sum = log_sum_exp(team, seen, a.all > C(0));
     if (team.thread() == 0) {
       loss[r] = row_loss(a, t, widen(row[t]), sum, seen);
@@ -183,8 +119,8 @@ struct RowGradient {
     each = g * a.all;
   }
   template <class T, int M>
-  __device__ Pack<T, M> of(const Classes<C>& a, int64_t i, const Pack<T, M>& raw) const {
-    Pack<T, M> out;
+  __device__ RowPack<T, M> of(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) const {
+    RowPack<T, M> out;
 #pragma unroll
     for (int j = 0; j < M; ++j) {
       C d = 0;
@@ -208,15 +144,10 @@ __device__ C spread_of(const Classes<C>& a, const Team<G, C>& team) {
   return team.sum(sum);
 }
 
-template <int M, class T>
-__device__ void put(T* row, int64_t i, const Pack<T, M>& v) {
-  *reinterpret_cast<Pack<T, M>*>(row + i) = v;
-}
-
 template <class T, int V, int G>
 __global__ void __launch_bounds__(kThreads)
-    cross_entropy_backward_kernel(Classes<acc_t<T>> a, const T* logits, const acc_t<T>* lse, const acc_t<T>* scale,
-                                  int64_t scale_step, T* dlogits) {
+    cross_entropy_backward_kernel(Classes<acc_t<T>> a, const T* __restrict__ logits, const acc_t<T>* lse,
+                                  const acc_t<T>* scale, int64_t scale_step, T* __restrict__ dlogits) {
   using C = acc_t<T>;
   __shared__ C part[kThreads / 32];
   const Team<G, C> team{part};
@@ -238,7 +169,7 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G)
                               acc_t<T>* loss) {
   using C = acc_t<T>;
   extern __shared__ __align__(16) unsigned char memory[];
-  auto* keep = reinterpret_cast<Pack<T, V>*>(memory);
+  auto* keep = reinterpret_cast<RowPack<T, V>*>(memory);
   __shared__ C part[32];
   const Team<G, C> team{part};
   const int teams = blockDim.x / G;
@@ -252,12 +183,11 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G)
     Seen<C> seen;
     const C logit = t < 0 ? C(0) : widen(row[t]);
     if (t >= 0) {
-      each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int64_t k, int64_t i, const Pack<T, M>& raw) {
+      each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int64_t k, int64_t i, const RowPack<T, M>& raw) {
         if constexpr (M == V && V > 1) {
           if (k >= 0 && k < kept) keep[k] = raw;
         }
-        seen.add(raw);
-        if (a.all > C(0)) seen.add_smoothing(a, i, raw);
+        seen.add(a, i, raw);
       });
     }
     const C lse = log_sum_exp(team, seen, a.all > C(0));  // every thread has read its logit when this returns
@@ -270,10 +200,10 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G)
 #pragma unroll 2
     for (int64_t k = team.thread(); k < span.packs; k += G) {
       const int64_t i = span.head + k * V;
-      const Pack<T, V> raw = k < kept ? keep[k] : *reinterpret_cast<const Pack<T, V>*>(row + i);
+      const RowPack<T, V> raw = k < kept ? keep[k] : get<V>(row, i);
       put(row, i, d.of(a, i, raw));
     }
-    const auto single = [&](int64_t i) { put(row, i, d.of(a, i, Pack<T, 1>{row[i]})); };
+    const auto single = [&](int64_t i) { put(row, i, d.of(a, i, RowPack<T, 1>{row[i]})); };
     for (int64_t i = team.thread(); i < span.head; i += G) single(i);
     for (int64_t i = span.tail() + team.thread(); i < a.n; i += G) single(i);
   }
@@ -308,10 +238,8 @@ Classes<C> classes(const char* op, const Tensor& target, const Tensor& weight, i
 // f(Type<T>, V): V elements a pack if both tensors lie alike, else 1.
 template <class F>
 void with_packs(const Tensor& x, const Tensor& y, F&& f) {
-  const auto low = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.raw_data()) % 16; };
-  const bool alike = low(x) == low(y);
   dispatch_floating(x.dtype(), [&]<class T>(Type<T> type) {
-    if (alike)
+    if (alike(x, y))
       f(type, std::integral_constant<int, kPack<T>>{});
     else
       f(type, std::integral_constant<int, 1>{});

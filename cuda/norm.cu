@@ -35,7 +35,11 @@ struct Norm {
   __device__ C shift(int64_t i) const { return bias.data ? bias.load<C>(i) : C(0); }
 };
 
-Tensor plain(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+// A parameter as the kernels read it: of x's dtype or float32.
+Tensor plain(const Tensor& p, const Tensor& x) {
+  if (!p.defined()) return p;
+  return (p.dtype() == x.dtype() || x.dtype() == float64 ? p : p.to(float32)).contiguous();
+}
 
 // --- rows in registers -----------------------------------------------------------------------------------------------
 
@@ -76,8 +80,8 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(Norm<float> a, const T* 
       float w[S::V], b[S::V];
 #pragma unroll
       for (int j = 0; j < S::V; ++j) w[j] = 1, b[j] = 0;
-      if (a.weight.data) load_pack(a.weight, i, w);
-      if (a.bias.data) load_pack(a.bias, i, b);
+      if (a.weight.data) load_pack<T>(a.weight, i, w);
+      if (a.bias.data) load_pack<T>(a.bias, i, b);
 #pragma unroll
       for (int j = 0; j < S::V; ++j) p[j] = (p[j] - mean) * r * w[j] + b[j];
     });
@@ -101,7 +105,7 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
       for (int j = 0; j < S::V; ++j) columns[threadIdx.x / S::G][i + j] = sum[k * S::V + j];
     });
     __syncthreads();
-    for (int i = threadIdx.x; i < n; i += kThreads) {
+    for (int i = threadIdx.x; i < n; i += S::threads) {
       float total = 0;
 #pragma unroll
       for (int g = 0; g < S::rows; ++g) total += columns[g][i];
@@ -110,10 +114,21 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
   }
 }
 
+// How many blocks of the kernel below a multiprocessor holds: what its registers leave room for. They stay for all
+// rows.
+template <class S>
+constexpr int kResident = S::G == 32  ? (S::E <= 8    ? 6
+                                         : S::E <= 16 ? 4
+                                         : S::E <= 24 ? 3
+                                                      : 2)
+                          : S::E <= 8 ? 3
+                                      : 1;
+
 // partial: [2, blocks, n], a block's Σ dy·x̂ and Σ dy over its rows; none where it is not wanted.
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads) norm_backward_kernel(Norm<float> a, const T* x, const T* dy, const T* dsum,
-                                                                 T* dx, float* partial_w, float* partial_b) {
+__global__ void __launch_bounds__(S::threads, kResident<S>)
+    norm_backward_kernel(Norm<float> a, const T* x, const T* dy, const T* dsum, T* dx, float* partial_w,
+                         float* partial_b) {
   __shared__ float part[kThreads / 32];
   const int n = static_cast<int>(a.n);
   float dw[S::E] = {}, db[S::E] = {};
@@ -129,7 +144,7 @@ __global__ void __launch_bounds__(kThreads) norm_backward_kernel(Norm<float> a, 
       float w[S::V];
 #pragma unroll
       for (int j = 0; j < S::V; ++j) w[j] = 1;
-      if (a.weight.data) load_pack(a.weight, i, w);
+      if (a.weight.data) load_pack<T>(a.weight, i, w);
 #pragma unroll
       for (int j = 0; j < S::V; ++j) {
         const int e = k * S::V + j;
@@ -168,7 +183,7 @@ __global__ void norm_passes_kernel(Norm<C> a, Data x, Data residual, Data sum, D
     if (residual.data) {  // a thread meets its own elements again
       WEFT_THREAD_LOOP(i, a.n) sum.store(at + i, x.load<C>(at + i) + residual.load<C>(at + i));
     }
-    const Data& in = residual.data ? sum : x;
+    const Data in = residual.data ? sum : x;
     C mean = 0, power = 0;
     if (a.kind == NormKind::layer) {
       WEFT_THREAD_LOOP(i, a.n) mean += in.load<C>(at + i);
@@ -287,7 +302,7 @@ bool aligned(const Tensor& x) { return !x.defined() || reinterpret_cast<uintptr_
 void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight0, const Tensor& bias0,
           double eps, Tensor& sum, Tensor& y, Tensor& stats) {
   DeviceScope scope(x);
-  const Tensor weight = plain(weight0), bias = plain(bias0);
+  const Tensor weight = plain(weight0, x), bias = plain(bias0, x);
   const bool packed = packs(x, n) && packs(residual, n) && packs(y, n) && aligned(weight) && aligned(bias);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, bias, eps, stats);
@@ -307,12 +322,12 @@ void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, con
 void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, double eps, const Tensor& stats,
                    const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   DeviceScope scope(x);
-  const Tensor weight = plain(weight0);
+  const Tensor weight = plain(weight0, x);
   const bool packed = packs(x, n) && packs(dy, n) && packs(dsum, n) && packs(dx, n) && aligned(weight);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
-    return in_registers<T>(n, packed, [&]<class S>(S) {
-      const Partial<float> partial(row_blocks<S>(a.rows, S::E > 8 ? 132 : 132 * 4), n, dweight, dbias);
+    return in_registers<T, 128>(n, packed, [&]<class S>(S) {
+      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
       norm_backward_kernel<T, S><<<partial.blocks, kThreads, 0, stream()>>>(
           a, x.data<T>(), dy.data<T>(), pointer<T>(dsum), dx.data<T>(), partial.w, partial.b);
       check_cuda(cudaGetLastError(), "norm");

@@ -32,21 +32,21 @@ __global__ void rotary_kernel(Positions p, const T* x, const acc_t<T>* angles, c
     T* out = y + row * p.d;
     if (u >= turning) {
       const int at = 2 * p.pairs + (u - turning) * W;
-      *reinterpret_cast<Pack<T, W>*>(out + at) = *reinterpret_cast<const Pack<T, W>*>(in + at);
+      *reinterpret_cast<RowPack<T, W>*>(out + at) = *reinterpret_cast<const RowPack<T, W>*>(in + at);
       continue;
     }
     const int k = u * P;
     const int64_t table = p.table(row) + k;
     constexpr bool together = !halves && P > 1;
     const int first = halves ? k : 2 * k, second = halves ? p.pairs + k : 2 * k + 1;
-    Pack<T, P> a, b;
+    RowPack<T, P> a, b;
     if constexpr (together) {
-      const auto both = *reinterpret_cast<const Pack<T, 2 * P>*>(in + first);
+      const auto both = *reinterpret_cast<const RowPack<T, 2 * P>*>(in + first);
 #pragma unroll
       for (int j = 0; j < P; ++j) a.v[j] = both.v[2 * j], b.v[j] = both.v[2 * j + 1];
     } else {
-      a = *reinterpret_cast<const Pack<T, P>*>(in + first);
-      b = *reinterpret_cast<const Pack<T, P>*>(in + second);
+      a = *reinterpret_cast<const RowPack<T, P>*>(in + first);
+      b = *reinterpret_cast<const RowPack<T, P>*>(in + second);
     }
 #pragma unroll
     for (int j = 0; j < P; ++j) {
@@ -60,13 +60,13 @@ __global__ void rotary_kernel(Positions p, const T* x, const acc_t<T>* angles, c
       b.v[j] = narrow<T>(vb * c + va * s);
     }
     if constexpr (together) {
-      Pack<T, 2 * P> both;
+      RowPack<T, 2 * P> both;
 #pragma unroll
       for (int j = 0; j < P; ++j) both.v[2 * j] = a.v[j], both.v[2 * j + 1] = b.v[j];
-      *reinterpret_cast<Pack<T, 2 * P>*>(out + first) = both;
+      *reinterpret_cast<RowPack<T, 2 * P>*>(out + first) = both;
     } else {
-      *reinterpret_cast<Pack<T, P>*>(out + first) = a;
-      *reinterpret_cast<Pack<T, P>*>(out + second) = b;
+      *reinterpret_cast<RowPack<T, P>*>(out + first) = a;
+      *reinterpret_cast<RowPack<T, P>*>(out + second) = b;
     }
   }
 }

@@ -13,7 +13,7 @@ namespace weft::cuda {
 
 /// V elements that one instruction moves: at most 16 bytes.
 template <class T, int V>
-struct alignas(sizeof(T) * V) Pack {
+struct alignas(sizeof(T) * V) RowPack {
   T v[V];
 };
 
@@ -44,9 +44,10 @@ __device__ T narrow(acc_t<T> v) {
 
 /// How a row lies in registers: G threads (a warp or a block), E elements a thread, in packs of V. Thread t holds the
 /// packs t, t + G, t + 2G, ... so that neighbours read neighbours.
-template <int G_, int E_, int V_>
+template <int G_, int E_, int V_, int threads_ = kThreads>
 struct RowShape {
-  static constexpr int G = G_, E = E_, V = V_, packs = E / V, rows = kThreads / G;  // rows: in a block at a time
+  static constexpr int G = G_, E = E_, V = V_, packs = E / V;
+  static constexpr int threads = threads_, rows = threads / G;  // of a block, rows: at a time
 
   static __device__ int thread() { return threadIdx.x % G; }
   /// The rows of this group of threads are first(), first() + step(), ...
@@ -82,8 +83,8 @@ __device__ void each_pack(int n, F f) {
 /// v = this thread's elements of the row; `otherwise` beyond its end.
 template <class S, class T>
 __device__ void load_row(const T* row, int n, float (&v)[S::E], float otherwise = 0) {
-  Pack<T, S::V> raw[S::packs];
-  each_pack<S>(n, [&](int k, int i) { raw[k] = *reinterpret_cast<const Pack<T, S::V>*>(row + i); });
+  RowPack<T, S::V> raw[S::packs];
+  each_pack<S>(n, [&](int k, int i) { raw[k] = *reinterpret_cast<const RowPack<T, S::V>*>(row + i); });
 #pragma unroll
   for (int k = 0; k < S::packs; ++k) {
     const bool inside = (k * S::G + S::thread()) * S::V < n;
@@ -94,35 +95,29 @@ __device__ void load_row(const T* row, int n, float (&v)[S::E], float otherwise 
 template <class S, class T>
 __device__ void store_row(T* row, int n, const float (&v)[S::E]) {
   each_pack<S>(n, [&](int k, int i) {
-    Pack<T, S::V> raw;
+    RowPack<T, S::V> raw;
 #pragma unroll
     for (int j = 0; j < S::V; ++j) raw.v[j] = narrow<T>(v[k * S::V + j]);
-    *reinterpret_cast<Pack<T, S::V>*>(row + i) = raw;
+    *reinterpret_cast<RowPack<T, S::V>*>(row + i) = raw;
   });
 }
 
-/// The V elements from i on of a vector of any floating dtype, aligned for packs.
-template <int V>
+/// The V elements from i on of a vector of T or float32, aligned for packs.
+template <class T, int V>
 __device__ void load_pack(const Data& x, int64_t i, float (&v)[V]) {
-  const auto from = [&]<class T>(Type<T>) {
-    constexpr int step = V < kPack<T> ? V : kPack<T>;
+  const auto from = [&]<class S>(const S* p) {
+    constexpr int step = V < kPack<S> ? V : kPack<S>;
 #pragma unroll
     for (int at = 0; at < V; at += step) {
-      const auto raw = *reinterpret_cast<const Pack<T, step>*>(static_cast<const T*>(x.data) + i + at);
+      const auto raw = *reinterpret_cast<const RowPack<S, step>*>(p + i + at);
 #pragma unroll
-      for (int j = 0; j < step; ++j) v[at + j] = static_cast<float>(widen(raw.v[j]));
+      for (int j = 0; j < step; ++j) v[at + j] = widen(raw.v[j]);
     }
   };
-  switch (x.dtype) {
-    case DType::bfloat16:
-      return from(Type<BFloat16>{});
-    case DType::float16:
-      return from(Type<Float16>{});
-    case DType::float64:
-      return from(Type<double>{});
-    default:
-      return from(Type<float>{});
-  }
+  if (std::is_same_v<T, float> || x.dtype == float32)
+    from(static_cast<const float*>(x.data));
+  else
+    from(static_cast<const T*>(x.data));
 }
 
 // --- the host's side -------------------------------------------------------------------------------------------------
@@ -133,17 +128,22 @@ inline bool packs(const Tensor& x, int64_t n) {
                           n * static_cast<int64_t>(size_of(x.dtype())) % 16 == 0);
 }
 
-/// Calls f(RowShape) with the shape for rows of n elements of T; false where they do not fit into registers.
-template <class T, class F>
+/// Calls f(RowShape) with the shape for rows of n elements of T; false where they do not fit into registers. threads:
+/// of a block whose warps take a row each.
+template <class T, int threads = kThreads, class F>
 bool in_registers(int64_t n, bool packed, F&& f) {
   constexpr int V = kPack<T>;
   if (!packed && n > 256) return false;
   if (!packed)
-    f(RowShape<32, 8, 1>{});
+    f(RowShape<32, 8, 1, threads>{});
   else if (n <= 256)
-    f(RowShape<32, 8, V>{});
+    f(RowShape<32, 8, V, threads>{});
+  else if (n <= 512)
+    f(RowShape<32, 16, V, threads>{});
+  else if (n <= 768)
+    f(RowShape<32, 24, V, threads>{});
   else if (n <= 1024)
-    f(RowShape<32, 32, V>{});
+    f(RowShape<32, 32, V, threads>{});
   else if (n <= 2048)
     f(RowShape<kThreads, 8, V>{});
   else if (n <= 8192)

@@ -1,6 +1,6 @@
 // A row that fits into registers is read once and written once, each way. Of longer rows every thread keeps the largest
 // entry so far and the sum of exponentials relative to it, so that two passes do; the second mostly meets the cache.
-#include <weft/cuda/rows.cuh>
+#include <weft/cuda/row_walk.cuh>
 
 #include <cmath>
 
@@ -96,56 +96,95 @@ __global__ void __launch_bounds__(kThreads)
 
 // --- rows of any length ----------------------------------------------------------------------------------------------
 
-template <class C>
-__global__ void softmax_passes_kernel(Data x, Mask mask, Data y, int64_t rows, int64_t n, bool log) {
-  __shared__ C part[kThreads / 32];
+// A block of G threads a row.
+template <class T, int V, int G>
+__global__ void __launch_bounds__(G)
+    softmax_passes_kernel(const T* x, Mask mask, T* y, int64_t rows, int64_t n, bool log) {
+  using C = acc_t<T>;
+  constexpr C none = minus_infinity<C>();
+  __shared__ C part[32];
+  const Team<G, C> team{part};
   WEFT_ROW_LOOP(r, rows) {
     const bool* present = mask.row(r);
-    const auto at = [&](int64_t i) {
-      return present && !present[i * mask.stride] ? minus_infinity<C>() : x.load<C>(r * n + i);
-    };
-    // Of this thread's entries: the largest, and Σ exp(v - largest).
-    C mine = minus_infinity<C>(), sum = 0, nan = 0;
-    WEFT_THREAD_LOOP(i, n) {
-      const C v = at(i);
-      nan += v != v || v == -minus_infinity<C>() ? v - v : C(0);
-      if (v > mine) {
-        sum = sum * ::exp(mine - v) + C(1);
-        mine = v;
-      } else if (v > minus_infinity<C>()) {
-        sum += ::exp(v - mine);
+    const auto value = [&](T raw, int64_t i) { return present && !present[i * mask.stride] ? none : widen(raw); };
+    // The largest entry and the sum of exponentials.
+    ExpSum<C> seen;
+    C nan = 0;
+    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      C v[M];
+#pragma unroll
+      for (int j = 0; j < M; ++j) {
+        v[j] = value(raw.v[j], i + j);
+        nan += v[j] != v[j] || v[j] == -none ? v[j] - v[j] : C(0);
       }
-    }
-    const C top = block_max(mine, part);
-    nan = block_sum(nan, part);
-    if (top == minus_infinity<C>() || nan != nan) {
-      const C fill = empty_value(nan, log);
-      WEFT_THREAD_LOOP(i, n) y.store(r * n + i, fill);
-      continue;
-    }
-    const C total = block_sum(mine == minus_infinity<C>() ? C(0) : sum * ::exp(mine - top), part);
-    const C shift = ::log(total), scale = C(1) / total;
-    WEFT_THREAD_LOOP(i, n) y.store(r * n + i, log ? at(i) - top - shift : ::exp(at(i) - top) * scale);
+      seen.add(v);
+    });
+    seen = seen.over(team);
+    nan = team.sum(nan);
+    const bool empty = seen.top == none || nan != nan;
+    const C fill = empty_value(nan, log), shift = seen.top + ::log(seen.sum), scale = C(1) / seen.sum;
+    // The result.
+    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      RowPack<T, M> out;
+#pragma unroll
+      for (int j = 0; j < M; ++j) {
+        const C v = value(raw.v[j], i + j);
+        out.v[j] = narrow<T>(empty ? fill : log ? v - shift : ::exp(v - seen.top) * scale);
+      }
+      put(y + r * n, i, out);
+    });
   }
 }
 
-template <class C>
-__global__ void softmax_backward_passes_kernel(Data y, Data dy, Data dx, int64_t rows, int64_t n, bool log) {
-  __shared__ C part[kThreads / 32];
+template <class T, int V, int G>
+__global__ void __launch_bounds__(G)
+    softmax_backward_passes_kernel(const T* y, const T* dy, T* dx, int64_t rows, int64_t n, bool log) {
+  using C = acc_t<T>;
   constexpr C none = minus_infinity<C>();
+  __shared__ C part[32];
+  const Team<G, C> team{part};
   WEFT_ROW_LOOP(r, rows) {
     C total = 0;
-    WEFT_THREAD_LOOP(i, n) {
-      const C p = y.load<C>(r * n + i), g = dy.load<C>(r * n + i);
-      total += !log ? p * g : p == none ? C(0) : g;
-    }
-    total = block_sum(total, part);
-    WEFT_THREAD_LOOP(i, n) {
-      const C p = y.load<C>(r * n + i), g = dy.load<C>(r * n + i);
-      dx.store(r * n + i, !log ? p * (g - total) : p == none ? C(0) : g - ::exp(p) * total);
-    }
+    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      const RowPack<T, M> upstream = get<M>(dy + r * n, i);
+#pragma unroll
+      for (int j = 0; j < M; ++j) {
+        const C p = widen(raw.v[j]), g = widen(upstream.v[j]);
+        total += !log ? p * g : p == none ? C(0) : g;
+      }
+    });
+    total = team.sum(total);
+    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      const RowPack<T, M> upstream = get<M>(dy + r * n, i);
+      RowPack<T, M> out;
+#pragma unroll
+      for (int j = 0; j < M; ++j) {
+        const C p = widen(raw.v[j]), g = widen(upstream.v[j]);
+        out.v[j] = narrow<T>(!log ? p * (g - total) : p == none ? C(0) : g - ::exp(p) * total);
+      }
+      put(dx + r * n, i, out);
+    });
   }
 }
+
+// f(Type<T>, V, G): packs where the tensors lie alike, and a large block for a long row, so that few rows are under way
+// at a time and the second pass finds them in the cache.
+template <int N>
+using Int = std::integral_constant<int, N>;
+template <class F>
+void in_passes(DType d, bool packed, int64_t n, F&& f) {
+  dispatch_floating(d, [&]<class T>(Type<T> type) {
+    constexpr int V = kPack<T>;
+    if (!packed)
+      f(type, Int<1>{}, Int<kThreads>{});
+    else if (n <= 8192 || V == 2)
+      f(type, Int<V>{}, Int<kThreads>{});
+    else if constexpr (V > 2)
+      f(type, Int<V>{}, Int<1024>{});
+  });
+}
+
+int row_grid(int64_t rows) { return static_cast<int>(std::min<int64_t>(rows, 132 * 64)); }
 
 Mask mask_of(const Tensor& mask) {
   if (!mask.defined()) return {Space<1>(Shape{}, {&mask}), 0};
@@ -170,8 +209,9 @@ void softmax(const Tensor& x, const Tensor& mask0, bool log, Tensor& y) {
     });
   });
   if (done) return;
-  dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
-    launch_rows("softmax", rows, softmax_passes_kernel<C>, data_of(x), mask, data_of(y), rows, n, log);
+  in_passes(x.dtype(), alike(x, y), n, [&]<class T, int V, int G>(Type<T>, Int<V>, Int<G>) {
+    softmax_passes_kernel<T, V, G><<<row_grid(rows), G, 0, stream()>>>(x.data<T>(), mask, y.data<T>(), rows, n, log);
+    check_cuda(cudaGetLastError(), "softmax");
   });
 }
 
@@ -187,8 +227,10 @@ void softmax_backward(const Tensor& y, const Tensor& dy, bool log, Tensor& dx) {
     });
   });
   if (done) return;
-  dispatch_float(y.dtype(), [&]<class C>(Type<C>) {
-    launch_rows("softmax", rows, softmax_backward_passes_kernel<C>, data_of(y), data_of(dy), data_of(dx), rows, n, log);
+  in_passes(y.dtype(), alike(y, dy) && alike(y, dx), n, [&]<class T, int V, int G>(Type<T>, Int<V>, Int<G>) {
+    softmax_backward_passes_kernel<T, V, G>
+        <<<row_grid(rows), G, 0, stream()>>>(y.data<T>(), dy.data<T>(), dx.data<T>(), rows, n, log);
+    check_cuda(cudaGetLastError(), "softmax");
   });
 }
 

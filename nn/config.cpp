@@ -53,8 +53,8 @@ struct Read<std::vector<T>> {
 template <class T>
 struct Read<OneOrEach<T>> {
   static bool accepts(const Json& j) { return Read<T>::accepts(j) || Read<std::vector<T>>::accepts(j); }
-  static constexpr const char* what = std::is_same_v<T, int64_t> ? "an integer or a list of integers"
-                                                                 : "a number or a list of numbers";
+  static constexpr const char* what =
+      std::is_same_v<T, int64_t> ? "an integer or a list of integers" : "a number or a list of numbers";
 };
 template <>
 struct Read<NamedIntegers> {

@@ -31,7 +31,7 @@ struct Projection {
   Tensor rows() const { return reshape(x, {target.numel(), weight.size(1)}).to(product).contiguous(); }
   // What each row's loss is multiplied by, [1] or [r], for an upstream gradient of the loss.
   Tensor scale(const Tensor& dy) const {
-    const Tensor upstream = reshape(dy, {dy.numel()}).to(sums());
+    const Tensor upstream = reshape(dy, {dy.numel()}).to(sums()).contiguous();
     return total.defined() ? div(upstream, total) : upstream;
   }
 };
@@ -70,11 +70,12 @@ Swept sweep(const Projection& p, const Wanted& wanted, const Tensor& scale) {
   if (wanted.weight) out.dweight = empty(weight.shape(), p.sums(), x.device());
   if (wanted.bias) out.dbias = zeros(bias.shape(), {.dtype = p.sums(), .device = x.device()});
   if (r == 0 && wanted.weight) fill_into(out.dweight, 0);
-  Tensor memory = detail::empty_rows(std::min(p.chunk, r), p.classes(), p.product, x.device());
+  // Rows begin at multiples of 64 elements: products take their fast kernels whatever the number of classes is.
+  const Tensor memory = empty({std::min(p.chunk, r), (p.classes() + 63) / 64 * 64}, p.product, x.device());
   for (int64_t begin = 0; begin < r; begin += p.chunk) {
     const int64_t n = std::min(p.chunk, r - begin);
     const auto part = [&](const Tensor& t) { return narrow(t, 0, begin, n); };
-    Tensor logits = narrow(memory, 0, 0, n), loss = part(out.loss);
+    Tensor logits = slice(narrow(memory, 0, 0, n), 1, 0, p.classes()), loss = part(out.loss);
     if (bias.defined()) copy_into(expand(bias, logits.shape()), logits);
     detail::multiply_into(part(x), transpose(weight, 0, 1), logits, bias.defined());
     if (!wanted.any()) {
@@ -148,13 +149,14 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   if (o.reduction == Reduction::mean) p.total = detail::guarded(sum(row_weight));
   const Wanted wanted{x.requires_grad(), weight.requires_grad(), bias.defined() && bias.requires_grad()};
 
-  // The gradients for an upstream gradient of 1: the first sweep takes them, later ones compute them again. Those of
-  // float16 would vanish before an upstream gradient that is there to prevent it multiplies them.
-  auto ready = std::make_shared<Swept>();
-  if (grad_enabled() && wanted.any() && o.reduction != Reduction::none && p.product != float16)
-    *ready = sweep(p, wanted, p.scale(ones({1}, {.dtype = p.sums(), .device = x.device()})));
-  else
-    *ready = sweep(p, {}, {});
+  // Gradients are made for an upstream gradient of 1 and multiplied at the end, in every sweep, so that all give the
+  // same bits; the first sweep takes what the forward pass has made. Where rows have upstream gradients of their own,
+  // and in float16, whose gradients would vanish before a factor that is there to prevent it, they are made in
+  // backward.
+  const bool ahead = o.reduction != Reduction::none && p.product != float16;
+  const Tensor one = ones({1}, {.dtype = p.sums(), .device = x.device()});
+  auto ready = std::make_shared<Swept>(
+      sweep(p, ahead && grad_enabled() ? wanted : Wanted{}, ahead && wanted.any() ? p.scale(one) : one));
   Tensor loss = std::exchange(ready->loss, Tensor());
   if (o.reduction == Reduction::none) {
     loss = reshape(loss, target.shape());
@@ -162,17 +164,11 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
     loss = sum(loss);
     if (p.total.defined()) loss = div(loss, p.total);
   }
-  return record(kName, loss, {x, weight, bias}, [p, wanted, ready](const Tensor& dy) -> Grads {
-    const Tensor scale = p.scale(dy);
-    if (grad_enabled()) return composed_backward(p, scale);
-    if (!ready->has_gradients()) {
-      const Swept again = sweep(p, wanted, scale);
-      return {again.dx, again.dweight, again.dbias};
-    }
-    Swept out = std::exchange(*ready, Swept());
-    const Tensor factor = reshape(dy, {1}).to(p.sums());
+  return record(kName, loss, {x, weight, bias}, [p, wanted, ready, ahead, one](const Tensor& dy) -> Grads {
+    if (grad_enabled()) return composed_backward(p, p.scale(dy));
+    Swept out = ready->has_gradients() ? std::exchange(*ready, Swept()) : sweep(p, wanted, p.scale(ahead ? one : dy));
     for (Tensor* g : {&out.dx, &out.dweight, &out.dbias}) {
-      if (g->defined()) WEFT_KERNEL(g->device(), scale_over, *g, factor);
+      if (ahead && g->defined()) WEFT_KERNEL(g->device(), scale_over, *g, reshape(dy, {1}).to(p.sums()));
     }
     return {out.dx, out.dweight, out.dbias};
   });

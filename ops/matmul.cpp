@@ -16,7 +16,7 @@ WEFT_DECLARE_KERNEL(matmul, const Tensor& a, const Tensor& b, bool accumulate, T
 
 namespace {
 
-std::atomic<bool> g_tf32{false}, g_tune{false};
+std::atomic<bool> g_tf32{false};
 
 // The kernels take matrices of which one dimension has stride 1 and the other a stride that holds a row.
 Tensor as_operand(const Tensor& x) {
@@ -170,8 +170,6 @@ Tensor matrix_product(const Tensor& a, const Tensor& b) {
 
 void allow_tf32(bool on) { g_tf32.store(on, std::memory_order_relaxed); }
 bool tf32_allowed() { return g_tf32.load(std::memory_order_relaxed); }
-void tune_products(bool on) { g_tune.store(on, std::memory_order_relaxed); }
-bool products_tuned() { return g_tune.load(std::memory_order_relaxed); }
 
 Tensor detail::empty_rows(int64_t rows, int64_t cols, DType dtype, Device device) {
   const int64_t whole = 16 / static_cast<int64_t>(size_of(dtype)), stride = (cols + whole - 1) / whole * whole;

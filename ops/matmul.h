@@ -14,16 +14,10 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 void allow_tf32(bool on);
 bool tf32_allowed();
 
-/// Whether a large product on CUDA times the algorithms that cuBLASLt proposes, the first time that its sizes occur, and
-/// keeps the fastest; off at the start. The first pass takes longer and waits for the device, and two processes may
-/// choose differently, so that their results differ in the last bits; within one, results repeat. For all threads.
-void tune_products(bool on);
-bool products_tuned();
-
 /// Mixed precision for a scope, on this thread: matmul, linear and convolutions convert float32 operands to dtype and
 /// return that dtype; parameters stay float32 and get float32 gradients. Norms, softmax and losses keep accumulating in
-/// float32. A parameter is converted once in a scope (the outermost one), however often it is used, and again only if
-/// it has changed.
+/// float32. What requires a gradient is converted once in a forward pass however often it is used, a parameter without
+/// recording once in a scope (the outermost one), and again only if it has changed.
 class Autocast {
  public:
   explicit Autocast(DType dtype = bfloat16, bool enabled = true);

@@ -39,6 +39,13 @@ Tensor shared(const Tensor& g, const Shape& shape) {
 // The turn is orthogonal: its gradient is the turn back. With y the result, dθ = dy₂·y₁ - dy₁·y₂ for the angle of a
 // pair, and for its scale dy · y / scale.
 Tensor turn(const Tensor& x0, const Turn& by) {
+  // Heads that lie beside each other at each position, [b, h, n, d] in memory [b, n, h, d], stay so.
+  if (by.seq_dim == -2 && !x0.is_contiguous() && x0.dim() >= by.angles.dim() + 1 &&
+      transpose(x0, -2, -3).is_contiguous()) {
+    Turn beside = by;
+    beside.seq_dim = -3;
+    return transpose(turn(transpose(x0, -2, -3), beside), -2, -3);
+  }
   const Tensor x = x0.contiguous();
   const DType c = x.dtype() == float64 ? float64 : float32;
   Tensor y = empty_like(x);

@@ -279,7 +279,42 @@ def flash_layer(name, *shape, **config):
     return make
 
 
+def xt_decoder(batch, length):
+    def make():
+        from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+
+        layers = Decoder(dim=512, depth=12, heads=8, attn_flash=True)
+        net = AutoregressiveWrapper(TransformerWrapper(num_tokens=20000, max_seq_len=1024, attn_layers=layers)).cuda()
+        ids = torch.randint(0, 20000, (batch, length + 1), device="cuda")
+        return net, lambda: net(ids)
+
+    return make
+
+
+def xt_encoder_decoder():
+    from x_transformers import XTransformer
+
+    sides = {"num_tokens": 256, "depth": 6, "heads": 8, "max_seq_len": 1024, "attn_flash": True}
+    options = {f"{side}_{k}": v for side in ("enc", "dec") for k, v in sides.items()}
+    net = XTransformer(dim=512, **options).cuda()
+    src, tgt = torch.randint(0, 256, (1, 1024), device="cuda"), torch.randint(0, 256, (1, 1025), device="cuda")
+    return net, lambda: net(src, tgt)
+
+
+def xt_vit():
+    from x_transformers import Encoder, ViTransformerWrapper
+
+    layers = Encoder(dim=512, depth=6, heads=8, attn_flash=True)
+    net = ViTransformerWrapper(image_size=256, patch_size=32, num_classes=1000, attn_layers=layers).cuda()
+    image, label = torch.randn(1, 3, 256, 256, device="cuda"), torch.randint(0, 1000, (1,), device="cuda")
+    return net, lambda: F.cross_entropy(net(image), label)
+
+
 model("train/gpt2_124m/16x1024", gpt2_124m, True)
+model("train/xt_512x12/16x1024", xt_decoder(16, 1024), True)
+model("step/xt_512x12/1x1024", xt_decoder(1, 1024), False)
+model("step/xtransformer_512_6+6/1x1024", xt_encoder_decoder, False)
+model("step/vit_512x6/256_32", xt_vit, False)
 model("train/flash_512x8/16x1024", flash_transformer(16, 1024, num_tokens=256, dim=512, depth=8), True)
 model("step/flash_512x12/1x1024", flash_transformer(1, 1024, num_tokens=20000, dim=512, depth=12), False)
 model("step/gau_512/1x1024", flash_layer("GAU", 1, 1024, 512), False)

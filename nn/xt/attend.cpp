@@ -1,5 +1,6 @@
 #include <weft/nn/xt/attend.h>
 #include <weft/nn/xt/head_mixture.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/attention.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -35,16 +36,20 @@ void check_config(const AttendConfig& c) {
         " works on the matrix of scores, which flash attention never makes: use one of the two");
   std::string ways;
   int count = 0;
-  for (const auto& [on, name] : {std::pair{c.sigmoid, "sigmoid"}, {c.hard, "hard"}, {c.l2_distance, "l2_distance"},
+  for (const auto& [on, name] : {std::pair{c.sigmoid, "sigmoid"},
+                                 {c.hard, "hard"},
+                                 {c.l2_distance, "l2_distance"},
                                  {c.sparse_topk.has_value(), "sparse_topk"},
                                  {c.custom_attn_fn != nullptr, "custom_attn_fn"}})
     if (on) ways += (count++ ? " and " : "") + std::string(name);
   check(count <= 1, "Attention: ", ways, " exclude each other");
   check(!c.selective || c.causal, "Attention: selective needs causal attention");
   check(!c.cope || c.causal, "Attention: use_cope needs causal attention");
-  check(!c.sparse_topk || *c.sparse_topk > 0, "Attention: sparse_topk must be positive, got ", c.sparse_topk.value_or(0));
+  check(!c.sparse_topk || *c.sparse_topk > 0, "Attention: sparse_topk must be positive, got ",
+        c.sparse_topk.value_or(0));
   check(!c.sparse_topk_straight_through || c.sparse_topk, "Attention: sparse_topk_straight_through needs sparse_topk");
-  check(c.logit_softclamp_value > 0, "Attention: logit_softclamp_value must be positive, got ", c.logit_softclamp_value);
+  check(c.logit_softclamp_value > 0, "Attention: logit_softclamp_value must be positive, got ",
+        c.logit_softclamp_value);
 }
 
 // Key-value head i modulo h_kv serves head i: [b, h_kv, m, e] → [b, h, m, e].
@@ -76,8 +81,7 @@ double lowest(DType dtype) {
 // What each of n queries, the last of m places, may see: bool, broadcasts to [b, h, n, m]; undefined: everything.
 Tensor allowed(const Tensor& mask, bool causal, int64_t n, int64_t m, Device device) {
   if (!causal || n == 1) return mask;
-  const Tensor i = reshape(arange(m - n, m), {n, 1});
-  const Tensor past = le(arange(m), i).to(device);
+  const Tensor past = le(places(0, m, device), reshape(places(m - n, m, device), {n, 1}));
   return mask.defined() ? logical_and(mask, past) : past;
 }
 
@@ -86,8 +90,8 @@ Tensor allowed(const Tensor& mask, bool causal, int64_t n, int64_t m, Device dev
 Tensor selective(const Tensor& scores) {
   const int64_t n = scores.size(-2), m = scores.size(-1);
   Tensor gate = relu(select(scores, 1, 0));  // [b, n, m]
-  const Tensor i = reshape(arange(m - n, m), {n, 1}), j = arange(m);
-  const Tensor kept = logical_and(gt(j, m - n), ne(i, j)).to(scores.device());
+  const Tensor i = reshape(places(m - n, m, scores.device()), {n, 1}), j = places(0, m, scores.device());
+  const Tensor kept = logical_and(gt(j, m - n), ne(i, j));
   gate = where(kept, gate, 0);
   gate = cumsum(pad(gate, {0, 0, 1, -1}), -2);  // by the queries before
   return scores - unsqueeze(gate, 1);
@@ -114,7 +118,7 @@ Tensor Attend::operator()(const Tensor& q, const Tensor& k0, const Tensor& v0, c
     if (mask.defined() && mask.size(-1) > 1) mask = pad(mask, {1, 0}, 1);
     if (bias.defined() && bias.size(-1) > 1) bias = pad(bias, {1, 0});
   }
-  const bool over = needs_scores_ || prev_attn.defined() || (out && out->wants_scores);
+  const bool over = needs_scores_ || (softmax_ && !config_.flash) || prev_attn.defined() || (out && out->wants_scores);
   return over ? over_scores(q, k, v, mask, bias, prev_attn, out) : fused(q, k, v, mask, bias);
 }
 
@@ -161,6 +165,7 @@ Tensor Attend::weights(const Tensor& s, const Tensor& may0) const {
   const Tensor may = may0.defined() ? may0 : ones({1}, {.dtype = boolean, .device = s.device()});
   if (config_.custom_attn_fn) return config_.custom_attn_fn(s, may);
   if (config_.sigmoid) return where(may, sigmoid(s), 0);
+  if (softmax_ && !config_.flash && !config_.hard && !config_.sparse_topk) return softmax_(s, may);
   const Tensor soft = softmax(s, may, -1);
   if (config_.hard) {
     const Tensor one_hot = scatter(zeros_like(s), -1, argmax(s.detach(), -1, keepdim), 1);

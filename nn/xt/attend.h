@@ -42,6 +42,8 @@ class Attend : public Module {
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
                     const Tensor& prev_attn, Intermediates* out) const;
   using Module::operator();
+  /// Has f make the weights wherever a plain softmax does: to compare with other arithmetic. With flash it is not asked.
+  void set_softmax(AttentionWeightsFn f) { softmax_ = std::move(f); }
   std::string name() const override { return "Attend"; }
 
  private:
@@ -51,6 +53,7 @@ class Attend : public Module {
   Tensor weights(const Tensor& scores, const Tensor& may) const;
 
   AttendConfig config_;
+  AttentionWeightsFn softmax_;
   const char* needs_scores_;  // an option that does, or null
   std::shared_ptr<Module> pre_softmax_heads_, post_softmax_heads_, pre_scale_post_heads_;
 };

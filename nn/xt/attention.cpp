@@ -3,6 +3,7 @@
 #include <weft/nn/init.h>
 #include <weft/nn/xt/attention.h>
 #include <weft/nn/xt/rotary_embedding.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/norm.h>
@@ -78,8 +79,9 @@ void check_config(const AttentionConfig& c, int64_t kv_heads) {
   check(!c.data_dependent_alibi_per_row || c.causal, "Attention: data_dependent_alibi_per_row needs causal attention");
   check(!c.use_latent_q || c.dim_latent_q, "Attention: use_latent_q needs dim_latent_q");
   check(!c.use_latent_kv || c.dim_latent_kv, "Attention: use_latent_kv needs dim_latent_kv");
-  check(!c.use_latent_kv || !c.qkv_receive_diff_residuals,
-        "Attention: use_latent_kv and qkv_receive_diff_residuals exclude each other: keys and values share their input");
+  check(
+      !c.use_latent_kv || !c.qkv_receive_diff_residuals,
+      "Attention: use_latent_kv and qkv_receive_diff_residuals exclude each other: keys and values share their input");
   if (c.latent_rope_subheads) {
     check(c.use_latent_kv, "Attention: latent_rope_subheads needs use_latent_kv");
     check(!c.rotate_num_heads, "Attention: rotate_num_heads and latent_rope_subheads exclude each other");
@@ -89,9 +91,8 @@ void check_config(const AttentionConfig& c, int64_t kv_heads) {
   const auto rotated = c.latent_rope_subheads ? c.latent_rope_subheads : c.rotate_num_heads;
   check(!rotated || (*rotated > 0 && *rotated <= c.heads), "Attention: rotate_num_heads ", rotated.value_or(0), " of ",
         c.heads, " heads");
-  check(!rotated || *rotated == c.heads || kv_heads == c.heads,
-        "Attention: rotating ", rotated.value_or(0), " of ", c.heads, " heads needs as many key-value heads, not ",
-        kv_heads);
+  check(!rotated || *rotated == c.heads || kv_heads == c.heads, "Attention: rotating ", rotated.value_or(0), " of ",
+        c.heads, " heads needs as many key-value heads, not ", kv_heads);
 }
 
 }  // namespace
@@ -117,7 +118,8 @@ Attention::Attention(const AttentionConfig& c)
   if (c.use_latent_kv) to_latent_kv_ = projection("to_latent_kv", dim_kv, *c.dim_latent_kv);
   const int64_t subheads = c.latent_rope_subheads.value_or(0);
   if (subheads > 0) to_rotateable_k_ = projection("to_rotateable_k", dim_kv, c.dim_head * subheads);
-  const int64_t q_from = c.use_latent_q ? *c.dim_latent_q : c.dim, kv_from = c.use_latent_kv ? *c.dim_latent_kv : dim_kv;
+  const int64_t q_from = c.use_latent_q ? *c.dim_latent_q : c.dim,
+                kv_from = c.use_latent_kv ? *c.dim_latent_kv : dim_kv;
   to_q_ = projection("to_q", q_from, c.dim_head * c.heads);
   to_k_ = projection("to_k", kv_from, c.dim_head * (kv_heads_ - subheads));
   to_v_ = projection("to_v", kv_from, dim_value * kv_heads_);
@@ -221,7 +223,8 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   if (!keys.defined() && !a.context.defined()) {
     keys = a.mask;
     if (a.mem_mask.defined()) {
-      const Tensor own = keys.defined() ? keys : ones({a.mem_mask.size(0), n}, {.dtype = boolean, .device = a.mem_mask.device()});
+      const Tensor own =
+          keys.defined() ? keys : ones({a.mem_mask.size(0), n}, {.dtype = boolean, .device = a.mem_mask.device()});
       keys = cat({a.mem_mask, own}, 1);
     }
   }
@@ -240,9 +243,9 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   }
   if (config_.max_attend_past) {
     const int64_t real = m - config_.num_mem_kv;
-    const Tensor i = reshape(arange(real - n, real), {n, 1});
-    const Tensor near = le(i - arange(real), *config_.max_attend_past);
-    add(extend_left(near, m, "max_attend_past").to(to_q_->weight.device()));
+    const Device device = to_q_->weight.device();
+    const Tensor distance = reshape(places(real - n, real, device), {n, 1}) - places(0, real, device);
+    add(extend_left(le(distance, *config_.max_attend_past), m, "max_attend_past"));
   }
   return all;
 }

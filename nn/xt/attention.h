@@ -32,11 +32,12 @@ class Attention : public Sublayer {
   using Sublayer::operator();
   std::string name() const override { return "Attention"; }
   const AttentionConfig& config() const { return config_; }
+  Attend& attend() { return *attend_; }
 
  private:
   struct Projected {
-    Tensor q, k, v;        // [b, h, n, d], [b, kv_h, m, d], [b, kv_h, m, e]
-    Tensor original_v;     // before anything was mixed in
+    Tensor q, k, v;     // [b, h, n, d], [b, kv_h, m, d], [b, kv_h, m, e]
+    Tensor original_v;  // before anything was mixed in
   };
   Projected project(const Tensor& x, const SublayerArguments& args) const;
   void rotate(Projected& p, const SublayerArguments& args) const;

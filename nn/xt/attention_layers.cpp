@@ -36,7 +36,8 @@ void check_config(const AttentionLayersConfig& c) {
   at_most_one({{c.resi_dual, "resi_dual"}, {c.num_residual_streams > 1, "num_residual_streams above 1"}});
   at_most_one({{c.gate_residual, "gate_residual"}, {c.num_residual_streams > 1, "num_residual_streams above 1"}});
   at_most_one({{c.attn_flash, "attn_flash"}, {c.residual_attn, "residual_attn"}});
-  at_most_one({{c.cross_attn_flash.value_or(c.attn_flash), "attn_flash"}, {c.cross_residual_attn, "cross_residual_attn"}});
+  at_most_one(
+      {{c.cross_attn_flash.value_or(c.attn_flash), "attn_flash"}, {c.cross_residual_attn, "cross_residual_attn"}});
   at_most_one({{c.gate_residual, "gate_residual"}, {c.scale_residual_constant != 1, "scale_residual_constant"}});
   at_most_one({{c.num_residual_streams > 1, "num_residual_streams above 1"}, {c.scale_residual, "scale_residual"}});
   at_most_one({{c.num_residual_streams > 1, "num_residual_streams above 1"},
@@ -207,7 +208,8 @@ AttentionLayers::AttentionLayers(const AttentionLayersConfig& given) : config_(g
     adaptive_mlp_ = std::make_shared<Linear>(c.dim_condition.value_or(c.dim), condition_features(), false);
     register_module("adaptive_mlp", std::make_shared<Sequential>(adaptive_mlp_, std::make_shared<SiLU>()));
   }
-  if ((c.pre_norm && c.pre_norm_has_final_norm) || c.resi_dual) final_norm_ = register_module("final_norm", make_norm());
+  if ((c.pre_norm && c.pre_norm_has_final_norm) || c.resi_dual)
+    final_norm_ = register_module("final_norm", make_norm());
   if (c.reinject_input)
     reinject_input_proj_ = register_module("reinject_input_proj", std::make_shared<Linear>(c.dim, c.dim, false));
   if (c.learned_reinject_input_gate)

@@ -35,7 +35,8 @@ Fields fields(AttentionLayersConfig& c);
 /// - seq_start_pos also keeps shift_tokens from reading padding;
 /// - self_attn_kv_mask and mask both count, and memories stay visible beside either;
 /// - dynamic_pos_bias works with memories and caches;
-/// - head counts, gates and value residuals combine freely: a learned value residual mix has one share a key-value head;
+/// - head counts, gates and value residuals combine freely: a learned value residual mix has one share a key-value
+/// head;
 /// - attention options that need causal attention or positions (use_cope, selective, data_dependent_alibi) are not
 ///   passed on to cross-attention;
 /// - resi_dual, which the README of that version still lists, exists; pre_norm_has_final_norm is honoured.

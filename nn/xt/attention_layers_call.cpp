@@ -2,6 +2,7 @@
 #include <weft/nn/xt/attention_layers.h>
 #include <weft/nn/xt/dropout_tokens.h>
 #include <weft/nn/xt/layer.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/random.h>
@@ -59,9 +60,9 @@ class AttentionLayers::Pass {
   Device device_;
   bool has_mems_ = false;
   Tensor condition_, inject_, attn_mask_;
-  Tensor mask_;       // queries whose output counts, left padding included
-  Tensor own_keys_;   // of the tokens of this call: which may be seen
-  Tensor left_pad_;   // false at left padding
+  Tensor mask_;      // queries whose output counts, left padding included
+  Tensor own_keys_;  // of the tokens of this call: which may be seen
+  Tensor padding_;   // false at left padding, and where call.padding_mask is
   Tensor context_, context_mask_;
   std::optional<Rotation> rotation_, context_rotation_;
   Tensor bias_;
@@ -86,9 +87,11 @@ void AttentionLayers::Pass::check_call(const Tensor& x) const {
   check(!call_.cache || !call_.attn_mask.defined(), who, ": attn_mask and a cache exclude each other");
   check(!call_.context_pos.defined() || (crosses && m_.rotary_pos_emb_), who,
         ": context_pos is for rotary cross-attention");
-  check(!call_.in_attn_cond.defined() || !c.reinject_input, who, ": in_attn_cond and reinject_input exclude each other");
-  check(!call_.prefix_attn_len.defined() || m_.name() == "PrefixDecoder", who, ": prefix_attn_len is for PrefixDecoder");
-  for (const Tensor* mask : {&call_.mask, &call_.self_attn_kv_mask}) {
+  check(!call_.in_attn_cond.defined() || !c.reinject_input, who,
+        ": in_attn_cond and reinject_input exclude each other");
+  check(!call_.prefix_attn_len.defined() || m_.name() == "PrefixDecoder", who,
+        ": prefix_attn_len is for PrefixDecoder");
+  for (const Tensor* mask : {&call_.mask, &call_.self_attn_kv_mask, &call_.padding_mask}) {
     if (!mask->defined()) continue;
     check(mask->dtype() == boolean && mask->shape() == Shape{b_, n_}, who, ": expected a bool mask [", b_, ", ", n_,
           "], got ", mask->dtype(), " ", mask->shape());
@@ -114,8 +117,9 @@ void AttentionLayers::Pass::make_injection(const Tensor& x) {
 void AttentionLayers::Pass::make_masks(const Tensor& x) {
   attn_mask_ = m_.attention_mask(x, call_);
   const Tensor start = call_.cache ? call_.cache->seq_start_pos : call_.seq_start_pos;
-  if (start.defined()) left_pad_ = ge(arange(seen_, seen_ + n_).to(device_), unsqueeze(start, -1));
-  mask_ = both(call_.mask, left_pad_);
+  if (start.defined()) padding_ = ge(places(seen_, seen_ + n_, device_), unsqueeze(start, -1));
+  padding_ = both(padding_, call_.padding_mask);
+  mask_ = both(call_.mask, padding_);
   own_keys_ = both(mask_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
   if (!cache || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
@@ -146,9 +150,9 @@ void AttentionLayers::Pass::make_rotations() {
   const int64_t before = has_mems_ ? memories_ : 0;
   Tensor pos = call_.pos;
   if (!pos.defined()) {
-    pos = arange(seen_ - before, seen_ + n_).to(device_);
+    pos = places(seen_ - before, seen_ + n_, device_);
   } else if (before > 0) {
-    const Tensor earlier = arange(-before, 0).to(device_) + slice(pos, -1, 0, 1);
+    const Tensor earlier = places(-before, 0, device_) + slice(pos, -1, 0, 1);
     pos = cat({earlier, pos}, -1);
   }
   rotation_ = rotary.at(pos, middle);
@@ -181,7 +185,7 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   a.condition = condition_;
   if (call_.cache) a.cache = &call_.cache->layer(step);
   if (type == 'f') {
-    a.mask = c.padding_invariant ? mask_ : left_pad_;
+    a.mask = c.padding_invariant ? mask_ : padding_;
     return a;
   }
   a.mask = mask_;
@@ -274,11 +278,11 @@ Tensor AttentionLayers::operator()(const Tensor& x, const Call& call, LayerInter
 // Who may see whom: [b or 1, 1, n, n].
 Tensor PrefixDecoder::attention_mask(const Tensor& x, const Call& call) const {
   const int64_t n = x.size(1);
-  const Tensor j = arange(n), i = reshape(j, {n, 1});
-  Tensor mask = le(j, i).to(x.device());
+  const Tensor j = places(0, n, x.device());
+  Tensor mask = le(j, reshape(j, {n, 1}));
   if (call.prefix_attn_len.defined()) {
     const Tensor prefix = reshape(call.prefix_attn_len, {-1, 1, 1, 1});
-    mask = logical_or(mask, lt(j.to(x.device()), prefix));
+    mask = logical_or(mask, lt(j, prefix));
   }
   return call.attn_mask.defined() ? logical_and(mask, call.attn_mask) : mask;
 }

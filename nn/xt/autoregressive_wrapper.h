@@ -11,25 +11,25 @@ struct GenerateOptions {
   double temperature = 1;                 ///< logits are divided by it; 0 takes the likeliest token
   Tensor prompt_lens = {};                ///< int64 [b]: row i's prompt is its first prompt_lens[i] tokens
   FilterLogitsFn filter_logits_fn = [](const Tensor& logits) { return top_k(logits); };
-  bool restrict_to_max_seq_len = true;    ///< tokens further back than max_seq_len are forgotten
-  bool cache_kv = true;                   ///< keep keys and values between steps; changes nothing but the speed
-  Call call = {};                         ///< context, mask of the prompts, ...
-  Generator* generator = nullptr;         ///< default_generator() if null
+  bool restrict_to_max_seq_len = true;  ///< tokens further back than max_seq_len are forgotten
+  bool cache_kv = true;                 ///< keep keys and values between steps; changes nothing but the speed
+  Call call = {};                       ///< context, mask of the prompts, ...
+  Generator* generator = nullptr;       ///< default_generator() if null
   std::function<void(const Tensor& tokens)> on_token = nullptr;  ///< called with each step's tokens [b]
 };
 
 struct AutoregressiveWrapperConfig {
   std::shared_ptr<TransformerWrapper> net;
-  int64_t ignore_index = -100;   ///< targets that do not count
-  int64_t pad_value = 0;         ///< what generate writes after eos_token, and the net reads where x is ignore_index
-  double mask_prob = 0;          ///< share of tokens that none sees in a loss (forgetful causal masks, arXiv:2210.13432)
+  int64_t ignore_index = -100;  ///< targets that do not count
+  int64_t pad_value = 0;        ///< what generate writes after eos_token, and the net reads where x is ignore_index
+  double mask_prob = 0;         ///< share of tokens that none sees in a loss (forgetful causal masks, arXiv:2210.13432)
   bool add_attn_z_loss = false;  ///< adds TransformerOutput::attn_z_loss
 };
 Fields fields(AutoregressiveWrapperConfig& c);  ///< all but net
 
 /// As in x-transformers 2.0.4, except: a padding mask and mask_prob both count; a cache works with masks, ragged
-/// prompts, memory tokens and shifted tokens, and beyond max_seq_len the text that is left is read anew (there, old keys
-/// that have seen more stay, or an error is raised); tokens of the prompt do not end a row.
+/// prompts, memory tokens and shifted tokens, and beyond max_seq_len the text that is left is read anew (there, old
+/// keys that have seen more stay, or an error is raised); tokens of the prompt do not end a row.
 class AutoregressiveWrapper : public Module {
  public:
   using Config = AutoregressiveWrapperConfig;

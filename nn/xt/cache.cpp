@@ -49,7 +49,8 @@ void Cache::reorder(const Tensor& order) {
     for (auto& [who, rows] : layer.shifted) rows = index_select(rows, rows.dim() - 3, order);
   }
   key_mask.reorder(order);
-  if (seq_start_pos.defined()) seq_start_pos = index_select(seq_start_pos, 0, order);
+  for (Tensor* start : {&seq_start_pos, &token_start})
+    if (start->defined()) *start = index_select(*start, 0, order);
 }
 
 }  // namespace weft::xt

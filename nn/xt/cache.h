@@ -29,9 +29,9 @@ class Growing {
 /// Of one sublayer.
 struct LayerCache {
   int64_t capacity = 0;
-  Growing k, v;            ///< [b, kv_heads, tokens, d], keys turned already
-  Growing forget_gates;    ///< data_dependent_alibi's running sums, [b, h, tokens]
-  Growing forget_keys;     ///< and its keys a row, [b, h, tokens, d]
+  Growing k, v;                           ///< [b, kv_heads, tokens, d], keys turned already
+  Growing forget_gates;                   ///< data_dependent_alibi's running sums, [b, h, tokens]
+  Growing forget_keys;                    ///< and its keys a row, [b, h, tokens, d]
   std::map<const void*, Tensor> shifted;  ///< by ShiftTokens: its last inputs, [b, shift, dim]
 };
 
@@ -53,10 +53,11 @@ class Cache {
   // For the modules that fill it.
   LayerCache& layer(size_t i);
   void advance(int64_t places) { length_ += places; }
-  Growing key_mask;       ///< bool [b, memories + places]; empty while every key may be seen
-  int64_t memories = 0;   ///< keys before the first place (Transformer-XL)
-  int64_t tokens = 0;     ///< tokens that TransformerWrapper has embedded
-  Tensor seq_start_pos;   ///< int64 [b]
+  Growing key_mask;      ///< bool [b, memories + places]; empty while every key may be seen
+  int64_t memories = 0;  ///< keys before the first place (Transformer-XL)
+  int64_t tokens = 0;    ///< tokens that TransformerWrapper has embedded
+  Tensor seq_start_pos;  ///< int64 [b], in places of the layers (token_start where a wrapper is called)
+  Tensor token_start;    ///< int64 [b], in tokens of TransformerWrapper
   int64_t capacity() const { return capacity_; }
 
  private:

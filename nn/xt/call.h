@@ -18,36 +18,37 @@ struct Call {
   Tensors mems = {};              ///< of each self-attention, [b, l, dim]: what came before (Transformer-XL)
   Tensors mem_masks = {};         ///< bool [b, l]; an undefined one: all may be seen
   Tensor seq_start_pos = {};      ///< int64 [b]: tokens before it are left padding
+  Tensor padding_mask = {};       ///< bool [b, n]: as mask, and shift_tokens in feed-forwards heeds it too
   Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n])
   Tensor context_pos = {};        ///< positions [m] or [b, m] of the context, for rotary cross-attention
   Tensor attn_bias = {};          ///< broadcasts to [b, h, n, n], added to the scores
   Tensor condition = {};          ///< [b, d] or [b, n, d], for adaptive norms and scales
   Tensor in_attn_cond = {};       ///< [b, dim] or [b, n, dim], added to x before each sublayer (arXiv:2105.04090)
   std::vector<int64_t> layers_execute_order = {};  ///< in place of the configured one
-  Tensor prefix_attn_len = {};    ///< int64 [b] or []: PrefixDecoder's tokens that everyone may see
-  Cache* cache = nullptr;         ///< of the tokens before x; x is added to it
-  bool return_attn = false;       ///< keep the matrices of scores and weights
+  Tensor prefix_attn_len = {};                     ///< int64 [b] or []: PrefixDecoder's tokens that everyone may see
+  Cache* cache = nullptr;                          ///< of the tokens before x; x is added to it
+  bool return_attn = false;                        ///< keep the matrices of scores and weights
 
   // --- wrappers
-  bool return_embeddings = false;           ///< the layers' output in place of logits
-  Tensor prepend_embeds = {};               ///< [b, p, emb_dim] before the tokens' embeddings
-  Tensor prepend_mask = {};                 ///< bool [b, p]
+  bool return_embeddings = false;                              ///< the layers' output in place of logits
+  Tensor prepend_embeds = {};                                  ///< [b, p, emb_dim] before the tokens' embeddings
+  Tensor prepend_mask = {};                                    ///< bool [b, p]
   std::vector<std::pair<std::string, Tensor>> embed_ids = {};  ///< by name: ids [b, n] of embed_num_tokens
-  Tensor sum_embeds = {};                   ///< broadcasts to [b, n, emb_dim], added to the tokens' embeddings
+  Tensor sum_embeds = {};                     ///< broadcasts to [b, n, emb_dim], added to the tokens' embeddings
   std::optional<int64_t> recycle_steps = {};  ///< passes through the layers (recycling)
-  bool return_mems = false;                 ///< mems for the next call
-  bool return_attn_z_loss = false;          ///< attn_z_loss_weight · mean over tokens of Σ_heads (log Σ exp(scores))²
+  bool return_mems = false;                   ///< mems for the next call
+  bool return_attn_z_loss = false;  ///< attn_z_loss_weight · mean over tokens of Σ_heads (log Σ exp(scores))²
   std::optional<double> attn_z_loss_weight = {};  ///< in place of the configured one
   bool return_logit_entropies = false;
 };
 
 /// What a call of the layers leaves behind.
 struct LayerIntermediates {
-  Tensors hiddens;                              ///< input of each self-attention, before its norm: mems of the next call
-  Tensor last_hidden;                           ///< the output
+  Tensors hiddens;     ///< input of each self-attention, before its norm: mems of the next call
+  Tensor last_hidden;  ///< the output
   std::vector<Intermediates> attn_intermediates;
-  Tensors layer_hiddens;                        ///< input of each sublayer, and the last sublayer's output
-  Tensor memory_tokens;                         ///< where there are any, what became of them: [b, num, dim]
+  Tensors layer_hiddens;  ///< input of each sublayer, and the last sublayer's output
+  Tensor memory_tokens;   ///< where there are any, what became of them: [b, num, dim]
 };
 
 }  // namespace weft::xt

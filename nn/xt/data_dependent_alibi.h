@@ -29,8 +29,8 @@ class DataDependentAlibi : public ForgetGates {
   std::shared_ptr<Linear> gates_;
 };
 
-/// The same with gates that the query has a say in: log sigmoid(q·k / √dim_head), summed over the tokens from the key on
-/// to just before the query.
+/// The same with gates that the query has a say in: log sigmoid(q·k / √dim_head), summed over the tokens from the key
+/// on to just before the query.
 class PerRowDataDependentAlibi : public ForgetGates {
  public:
   PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head = 8, double post_log_scale = 1);

@@ -5,8 +5,8 @@
 
 namespace weft::xt {
 
-/// x: [b, heads, n, m] → the same; y[i] = Σⱼ weight[i, j] x[j]. weight [heads, heads, 1, 1] (a convolution's shape) starts
-/// as the identity.
+/// x: [b, heads, n, m] → the same; y[i] = Σⱼ weight[i, j] x[j]. weight [heads, heads, 1, 1] (a convolution's shape)
+/// starts as the identity.
 class HeadMixture : public Module {
  public:
   explicit HeadMixture(int64_t heads, bool identity = true);

@@ -89,8 +89,8 @@ LayerOrder layer_order(const AttentionLayersConfig& c) {
     std::iota(order.execute.begin(), order.execute.end(), 0);
   }
   for (int64_t i : order.execute)
-    check(i >= 0 && i < static_cast<int64_t>(order.types.size()), "AttentionLayers: layers_execute_order has ", i, " of ",
-          order.types.size(), " sublayers");
+    check(i >= 0 && i < static_cast<int64_t>(order.types.size()), "AttentionLayers: layers_execute_order has ", i,
+          " of ", order.types.size(), " sublayers");
   order.depth = c.weight_tie_layers ? 1 : c.depth.value_or(static_cast<int64_t>(order.execute.size()));
   return order;
 }

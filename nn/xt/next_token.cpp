@@ -32,7 +32,8 @@ Tensor NextToken::with_cache(const Tensor& text) {
   Call call = options_.call;
   call.cache = &*cache_;
   if (seen > 0) {  // of the first text alone
-    call.mask = call.self_attn_kv_mask = call.prepend_embeds = call.prepend_mask = call.seq_start_pos = {};
+    call.mask = call.self_attn_kv_mask = call.padding_mask = call.prepend_embeds = call.prepend_mask =
+        call.seq_start_pos = {};
     call.mems.clear(), call.mem_masks.clear();
   }
   return net_(slice(text, 1, seen), call);
@@ -43,9 +44,8 @@ Tensor NextToken::read(const Tensor& text) const {
   const int64_t limit = options_.restrict_to_max_seq_len && net_.max_seq_len() > 0 ? net_.max_seq_len() : n;
   const int64_t from = std::max<int64_t>(0, n - limit);
   Call call = options_.call;
-  call.mask = grown(call.mask, n), call.self_attn_kv_mask = grown(call.self_attn_kv_mask, n);
-  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask})
-    if (mask->defined()) *mask = slice(*mask, 1, from);
+  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+    if (mask->defined()) *mask = slice(grown(*mask, n), 1, from);
   if (call.seq_start_pos.defined()) call.seq_start_pos = clamp_min(call.seq_start_pos - from, 0);
   return net_(slice(text, 1, from), call);
 }
@@ -53,8 +53,8 @@ Tensor NextToken::read(const Tensor& text) const {
 void NextToken::reorder(const Tensor& order) {
   if (cache_) cache_->reorder(order);
   Call& c = options_.call;
-  for (Tensor* t : {&c.mask, &c.self_attn_kv_mask, &c.seq_start_pos, &c.context, &c.context_mask, &c.prepend_embeds,
-                    &c.prepend_mask, &c.condition, &c.in_attn_cond})
+  for (Tensor* t : {&c.mask, &c.self_attn_kv_mask, &c.padding_mask, &c.seq_start_pos, &c.context, &c.context_mask,
+                    &c.prepend_embeds, &c.prepend_mask, &c.condition, &c.in_attn_cond})
     if (t->defined()) *t = index_select(*t, 0, order);
   for (Tensors* list : {&c.mems, &c.mem_masks})
     for (Tensor& t : *list)

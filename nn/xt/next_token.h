@@ -6,15 +6,15 @@
 namespace weft::xt {
 
 struct NextTokenOptions {
-  Call call = {};      ///< context, masks of the first text, prepended embeddings, ...
+  Call call = {};  ///< context, masks of the first text, prepended embeddings, ...
   bool cache_kv = true;
   bool restrict_to_max_seq_len = true;  ///< read the last max_seq_len tokens only
   int64_t capacity = 256;               ///< tokens to expect
 };
 
 /// Give it the whole text at each step, each time longer by one or more tokens; it reads what is new. The results are
-/// those of reading everything each time. Beyond max_seq_len, where the window moves on and everything in it with it, it
-/// does read everything.
+/// those of reading everything each time. Beyond max_seq_len, where the window moves on and everything in it with it,
+/// it does read everything.
 class NextToken {
  public:
   NextToken(const TransformerWrapper& net, NextTokenOptions options);

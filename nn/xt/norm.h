@@ -8,8 +8,9 @@
 
 namespace weft::xt {
 
-/// Rows of x brought to one length, times a scale. Where unit_offset, what is stored is the scale less 1, so that weight
-/// decay pulls it towards 1. condition, [b, 1 or n, dim_condition], is what adaptive norms take their scale from.
+/// Rows of x brought to one length, times a scale. Where unit_offset, what is stored is the scale less 1, so that
+/// weight decay pulls it towards 1. condition, [b, 1 or n, dim_condition], is what adaptive norms take their scale
+/// from.
 class Norm : public Module {
  public:
   Tensor forward(const Tensor& x) const override { return (*this)(x, {}); }

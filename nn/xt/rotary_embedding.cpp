@@ -11,9 +11,10 @@ namespace {
 
 // In float32, as the original computes them.
 Tensor frequencies(const RotaryEmbeddingConfig& c) {
-  const double stretch = c.base_rescale_factor == 1 ? 1
-                                                    : std::pow(c.base_rescale_factor, static_cast<double>(c.dim) /
-                                                                                          static_cast<double>(c.dim - 2));
+  const double stretch =
+      c.base_rescale_factor == 1
+          ? 1
+          : std::pow(c.base_rescale_factor, static_cast<double>(c.dim) / static_cast<double>(c.dim - 2));
   const auto base = static_cast<float>(c.base * stretch);
   std::vector<float> f;
   for (int64_t k = 0; k < c.dim; k += 2)
@@ -61,7 +62,8 @@ Rotation RotaryEmbedding::at(const Tensor& positions, std::optional<double> midd
   Rotation r{cos(a), sin(a), {}};
   if (!config_.use_xpos) return r;
   const Tensor p = positions.dim() == 1 ? unsqueeze(positions, 0) : positions;
-  const Tensor from_middle = middle ? p.to(a.dtype()) - *middle : p.to(a.dtype()) - floor((amax(p).to(a.dtype()) + 1) / 2);
+  const Tensor from_middle =
+      middle ? p.to(a.dtype()) - *middle : p.to(a.dtype()) - floor((amax(p).to(a.dtype()) + 1) / 2);
   const Tensor base = is_half(scale.dtype()) ? scales(config_).to(scale.device()) : scale;
   r.scale = pow(base, unsqueeze(from_middle / config_.scale_base, -1));
   return r;
@@ -74,8 +76,8 @@ Tensor RotaryEmbedding::forward(const Tensor& positions) const {
 
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& r, bool is_key) {
   const int64_t n = t.size(-2), pairs = r.cos.size(-1);
-  check(n <= r.cos.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.cos.shape(),
-        " turns do not fit ", t.shape());
+  check(n <= r.cos.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.cos.shape(), " turns do not fit ",
+        t.shape());
   // Turned in at least float32.
   const DType dtype = is_half(t.dtype()) ? float32 : t.dtype();
   Tensor c = last_places(r.cos, n, dtype), s = last_places(r.sin, n, dtype);

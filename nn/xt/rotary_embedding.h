@@ -6,21 +6,21 @@
 
 namespace weft::xt {
 
-/// The turns of some places: what queries and keys are multiplied by. Each [b or 1, n, r / 2]; scale undefined but for
+/// The angles that some places turn queries and keys by, in radians. Each [b or 1, n, r / 2]; scale undefined but for
 /// xPos.
 struct Rotation {
   Tensor cos, sin, scale;
 };
 
-/// Turns the features (2k, 2k + 1), k < r / 2, of t [b, h, n, d] by the last n places of the rotation and multiplies them
-/// by its scale, or (keys) divides by it.
+/// Turns the features (2k, 2k + 1), k < r / 2, of t [b, h, n, d] by the last n places of the rotation and multiplies
+/// them by its scale, or (keys) divides by it.
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& rotation, bool is_key = false);
 
 struct RotaryEmbeddingConfig {
-  int64_t dim = 0;                 ///< features that turn; even
-  bool use_xpos = false;           ///< scores also fade with the distance: xPos, arXiv:2212.10554
-  double scale_base = 512;         ///< of xPos
-  double interpolation_factor = 1; ///< positions are divided by it; at least 1
+  int64_t dim = 0;                  ///< features that turn; even
+  bool use_xpos = false;            ///< scores also fade with the distance: xPos, arXiv:2212.10554
+  double scale_base = 512;          ///< of xPos
+  double interpolation_factor = 1;  ///< positions are divided by it; at least 1
   double base = 10000;
   double base_rescale_factor = 1;  ///< base · factor^(dim / (dim - 2))
 };

@@ -17,8 +17,8 @@ namespace {
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 
 void check_logits(const char* owner, const Tensor& logits) {
-  check(logits.dim() == 2 && logits.is_floating(), owner, ": expected logits [batch, tokens], got ", logits.dtype(), " ",
-        logits.shape());
+  check(logits.dim() == 2 && logits.is_floating(), owner, ": expected logits [batch, tokens], got ", logits.dtype(),
+        " ", logits.shape());
 }
 
 }  // namespace

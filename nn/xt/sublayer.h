@@ -1,5 +1,5 @@
-// Sublayer: what stands between two additions to the residual stream: attention, cross-attention, feed-forward, or one of
-// these in a wrapper.
+// Sublayer: what stands between two additions to the residual stream: attention, cross-attention, feed-forward, or one
+// of these in a wrapper.
 #pragma once
 
 #include <weft/nn/module.h>
@@ -9,16 +9,17 @@ namespace weft::xt {
 
 struct Rotation;
 
-/// What a sublayer is given besides x [b, n, dim]; undefined (null) where there is none. A feed-forward uses none of it.
+/// What a sublayer is given besides x [b, n, dim]; undefined (null) where there is none. A feed-forward uses none of
+/// it.
 struct SublayerArguments {
-  Tensor mask;        ///< bool [b, n]: queries; the output of masked ones is 0
-  Tensor key_mask;    ///< bool [b, m]: keys that may be seen; without it self-attention takes mask (and mem_mask)
-  Tensor attn_mask;   ///< bool, 2 to 4 dimensions, broadcasts to [b, h, n, m]
-  Tensor attn_bias;   ///< added to the scores; broadcasts to [b, h, n, m]
-  Tensor context;     ///< [b, m, dim_context]: keys and values come from here
-  Tensor mem;         ///< [b, l, dim]: keys and values that come before those of x (Transformer-XL)
-  Tensor mem_mask;    ///< bool [b, l]
-  Tensor prev_attn;   ///< scores of an earlier attention, added (residual_attn)
+  Tensor mask;            ///< bool [b, n]: queries; the output of masked ones is 0
+  Tensor key_mask;        ///< bool [b, m]: keys that may be seen; without it self-attention takes mask (and mem_mask)
+  Tensor attn_mask;       ///< bool, 2 to 4 dimensions, broadcasts to [b, h, n, m]
+  Tensor attn_bias;       ///< added to the scores; broadcasts to [b, h, n, m]
+  Tensor context;         ///< [b, m, dim_context]: keys and values come from here
+  Tensor mem;             ///< [b, l, dim]: keys and values that come before those of x (Transformer-XL)
+  Tensor mem_mask;        ///< bool [b, l]
+  Tensor prev_attn;       ///< scores of an earlier attention, added (residual_attn)
   Tensor value_residual;  ///< values of the first attention, mixed in
   Tensor condition;       ///< [b, 1 or n, dim_condition]
   const Rotation* rotation = nullptr;          ///< turns queries and keys: the last places are those of x
@@ -31,8 +32,8 @@ struct SublayerArguments {
 struct Intermediates {
   bool wants_scores = false;
   Tensor qk_similarities = {}, pre_softmax_attn = {}, post_softmax_attn = {};  ///< [b, h, n, m]
-  Tensor values = {};        ///< [b, kv_heads, m, d], before any mixing
-  Tensor k = {}, v = {};     ///< as attended to, without learned ones
+  Tensor values = {};     ///< [b, kv_heads, m, d], before any mixing
+  Tensor k = {}, v = {};  ///< as attended to, without learned ones
   char layer_type = 'a';
 };
 

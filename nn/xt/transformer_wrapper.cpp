@@ -145,10 +145,7 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
   if (call.sum_embeds.defined()) x = x + call.sum_embeds;
   if (post_emb_norm_) x = post_emb_norm_->forward(x);
 
-  if (call.seq_start_pos.defined()) {  // as a mask, so that what is put in front stays visible
-    const Tensor real = ge(arange(n).to(tokens.device()), unsqueeze(call.seq_start_pos, -1));
-    call.mask = call.mask.defined() ? logical_and(call.mask, real) : real;
-  }
+  start_to_mask(call, n, tokens.device());
   if (call.prepend_embeds.defined()) put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
   const double f = config_.emb_frac_gradient;
   if (f < 1) x = x * f + x.detach() * (1 - f);
@@ -190,11 +187,11 @@ Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediat
   if (memory > 0 && first) {
     if (every > 0) {
       x = cut(x);
-      if (call.mask.defined()) call.mask = cut(call.mask);
-      if (call.self_attn_kv_mask.defined()) call.self_attn_kv_mask = cut(call.self_attn_kv_mask);
+      for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+        if (mask->defined()) *mask = cut(*mask);
     }
     put_in_front(repeated(memory_tokens_, x.size(0)), {}, x, call);
-    x = join(x), call.mask = join(call.mask), call.self_attn_kv_mask = join(call.self_attn_kv_mask);
+    for (Tensor* t : {&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask}) *t = join(*t);
   }
   check(config_.recycling || call.recycle_steps.value_or(1) == 1, name(), ": recycle_steps without recycling");
   Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);
@@ -223,13 +220,10 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   check(!call.cache || can_cache_kv(), name(), ": cannot use a cache with this configuration");
   TransformerOutput out;
   Tensor x = embed(tokens, call);
-  const Tensor mask = call.mask;  // of x, without memory tokens
+  Tensor mask = call.mask;  // of x, without memory tokens
+  if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
   hand_on_positions(call, *config_.attn_layers);
-  call.seq_start_pos = {};
-  if (config_.shift_mem_down != 0 && !call.mems.empty()) {
-    const auto by = std::clamp<int64_t>(config_.shift_mem_down, 0, static_cast<int64_t>(call.mems.size()));
-    std::rotate(call.mems.begin(), call.mems.begin() + by, call.mems.end());
-  }
+  shift_mems(call, config_.shift_mem_down);
   call.return_attn |= call.return_attn_z_loss;
   x = through_layers(x, call, out.intermediates);
   if (call.cache) call.cache->tokens += tokens.size(1);

@@ -9,12 +9,9 @@
 namespace weft::xt {
 
 Fields fields(ViTransformerWrapperConfig& c) {
-  return {{"image_size", &c.image_size},
-          {"patch_size", &c.patch_size},
-          {"num_classes", &c.num_classes},
-          {"channels", &c.channels},
-          {"post_emb_norm", &c.post_emb_norm},
-          {"num_register_tokens", &c.num_register_tokens},
+  return {{"image_size", &c.image_size},       {"patch_size", &c.patch_size},
+          {"num_classes", &c.num_classes},     {"channels", &c.channels},
+          {"post_emb_norm", &c.post_emb_norm}, {"num_register_tokens", &c.num_register_tokens},
           {"emb_dropout", &c.emb_dropout}};
 }
 

@@ -1,8 +1,11 @@
 #include <weft/nn/xt/wrapper_parts.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
+
+#include <algorithm>
 
 namespace weft::xt {
 
@@ -21,9 +24,10 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
   Tensor pos = call.pos;
   if (!pos.defined()) {
     emb->check_length(before + n);
-    pos = arange(before, before + n).to(device);
+    pos = places(before, before + n, device);
   }
-  const Tensor start = call.cache && before > 0 ? call.cache->seq_start_pos : call.seq_start_pos;
+  if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
+  const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;
   return emb->forward(start.defined() ? pos - unsqueeze(start, -1) : pos);
 }
 
@@ -34,7 +38,8 @@ void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call
   if (block_mask.defined() && !call.mask.defined())
     call.mask = ones({x.size(0), x.size(1)}, {.dtype = boolean, .device = x.device()});
   if (call.mask.defined()) call.mask = cat({block_mask.defined() ? block_mask : all, call.mask}, 1);
-  if (call.self_attn_kv_mask.defined()) call.self_attn_kv_mask = cat({all, call.self_attn_kv_mask}, 1);
+  for (Tensor* mask : {&call.self_attn_kv_mask, &call.padding_mask})
+    if (mask->defined()) *mask = cat({all, *mask}, 1);
   x = cat({block, x}, 1);
 }
 
@@ -57,6 +62,20 @@ Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_l
     next.push_back(slice(seen, -2, from).detach());
   }
   return next;
+}
+
+void start_to_mask(Call& call, int64_t n, Device device) {
+  if (!call.seq_start_pos.defined()) return;
+  const Tensor real = ge(places(0, n, device), unsqueeze(call.seq_start_pos, -1));
+  call.padding_mask = call.padding_mask.defined() ? logical_and(call.padding_mask, real) : real;
+  call.seq_start_pos = {};
+}
+
+void shift_mems(Call& call, int64_t by) {
+  for (Tensors* list : {&call.mems, &call.mem_masks}) {
+    const auto n = std::clamp<int64_t>(by, 0, static_cast<int64_t>(list->size()));
+    std::rotate(list->begin(), list->begin() + n, list->end());
+  }
 }
 
 void hand_on_positions(Call& call, const AttentionLayers& layers) {

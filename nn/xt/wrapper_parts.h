@@ -25,6 +25,9 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
 /// call that is defined.
 void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call& call);
 
+/// Turns call.seq_start_pos, for n tokens, into a padding_mask, beside which what is put in front stays visible.
+void start_to_mask(Call& call, int64_t n, Device device);
+
 /// tokens [num, d] → [b, num, d].
 Tensor repeated(const Tensor& tokens, int64_t b);
 
@@ -34,6 +37,9 @@ Tensor masked_mean(const Tensor& x, const Tensor& mask);
 /// mems of the next call: of each attention, what it was given and what it saw, the last max_mem_len of it (0: all),
 /// without gradient.
 Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_len);
+
+/// The mems of layer i + by go to layer i, the first ones to the last layers (enhanced recurrence, arXiv:2012.15688).
+void shift_mems(Call& call, int64_t by);
 
 /// Call for the layers below a wrapper: pos goes on only where it is of use there.
 void hand_on_positions(Call& call, const AttentionLayers& layers);

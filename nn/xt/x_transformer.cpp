@@ -56,15 +56,15 @@ Fields fields(XTransformerConfig& c) {
 XTransformer::XTransformer(const XTransformerConfig& c) : config_(c) {
   check(!c.tie_token_emb || c.enc_num_tokens == c.dec_num_tokens,
         "XTransformer: tie_token_emb needs equal vocabularies, got ", c.enc_num_tokens, " and ", c.dec_num_tokens);
-  encoder_ = std::make_shared<TransformerWrapper>(
-      TransformerWrapperConfig{.num_tokens = c.enc_num_tokens,
-                               .max_seq_len = c.enc_max_seq_len,
-                               .num_memory_tokens = c.enc_num_memory_tokens,
-                               .emb_dropout = c.enc_emb_dropout,
-                               .use_abs_pos_emb = c.enc_use_abs_pos_emb,
-                               .scaled_sinu_pos_emb = c.enc_scaled_sinu_pos_emb,
-                               .return_only_embed = true,
-                               .attn_layers = make<Encoder>(encoder_layers(c))});
+  encoder_ =
+      std::make_shared<TransformerWrapper>(TransformerWrapperConfig{.num_tokens = c.enc_num_tokens,
+                                                                    .max_seq_len = c.enc_max_seq_len,
+                                                                    .num_memory_tokens = c.enc_num_memory_tokens,
+                                                                    .emb_dropout = c.enc_emb_dropout,
+                                                                    .use_abs_pos_emb = c.enc_use_abs_pos_emb,
+                                                                    .scaled_sinu_pos_emb = c.enc_scaled_sinu_pos_emb,
+                                                                    .return_only_embed = true,
+                                                                    .attn_layers = make<Encoder>(encoder_layers(c))});
   const auto decoder = std::make_shared<TransformerWrapper>(
       TransformerWrapperConfig{.num_tokens = c.dec_num_tokens,
                                .max_seq_len = c.dec_max_seq_len,
@@ -73,8 +73,8 @@ XTransformer::XTransformer(const XTransformerConfig& c) : config_(c) {
                                .scaled_sinu_pos_emb = c.dec_scaled_sinu_pos_emb,
                                .token_emb = c.tie_token_emb ? encoder_->token_emb() : nullptr,
                                .attn_layers = make<Decoder>(decoder_layers(c))});
-  decoder_ = std::make_shared<AutoregressiveWrapper>(AutoregressiveWrapperConfig{
-      .net = decoder, .ignore_index = c.ignore_index, .pad_value = c.pad_value});
+  decoder_ = std::make_shared<AutoregressiveWrapper>(
+      AutoregressiveWrapperConfig{.net = decoder, .ignore_index = c.ignore_index, .pad_value = c.pad_value});
   register_module("encoder", encoder_), register_module("decoder", decoder_);
 }
 

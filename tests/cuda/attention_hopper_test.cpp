@@ -90,6 +90,13 @@ AttentionArgs args_of(const Case& c) {
   return a;
 }
 
+// A kernel that waits for ever says nothing: with WEFT_TIME_ATTENTION set, cases are named before they run.
+void announce(const Case& c) {
+  if (std::getenv("WEFT_TIME_ATTENTION") == nullptr) return;
+  std::printf("%s\n", text(c).c_str());
+  std::fflush(stdout);
+}
+
 Tensor poisoned(const Shape& shape, DType dtype) {
   return full(shape, NAN, {.dtype = dtype, .device = Device::cuda()});
 }
@@ -102,6 +109,7 @@ const Case kCases[] = {
     {1, 6, 2, 700, 261, 64, true},          {1, 2, 1, 1, 1000, 128, true},
     {1, 2, 1, 1000, 1, 64, true},           {3, 5, 5, 513, 513, 64, false},
     {1, 2, 2, 300, 300, 64, true, float16}, {1, 2, 2, 300, 300, 128, true, float16},
+    {1, 3, 3, 1700, 1700, 64, true},        {1, 2, 1, 2000, 300, 64, false},
     {2, 40, 40, 800, 800, 128, true},       {2, 40, 20, 800, 800, 64, true},
 };
 
@@ -112,6 +120,7 @@ TEST_CASE("attention on Hopper: forward") {
   const Tensor none;
   for (const Case& c : kCases) {
     CAPTURE(text(c));
+    announce(c);
     const Inputs x = inputs(c);
     const double bound = c.dtype == float16 ? 2e-3 : 1e-2;
     // out as a view of [b, n, h, d], as what joins the heads again would like it.
@@ -130,6 +139,7 @@ TEST_CASE("attention on Hopper: backward") {
   const Tensor none;
   for (const Case& c : kCases) {
     CAPTURE(text(c));
+    announce(c);
     const Inputs x = inputs(c);
     const double bound = c.dtype == float16 ? 4e-3 : 2e-2;
     Tensor out = poisoned({c.b, c.h, c.n, c.d}, c.dtype), lse = poisoned({c.b, c.h, c.n}, float32), dbias;
@@ -155,6 +165,7 @@ TEST_CASE("attention on Hopper: the same bits every time") {
   const Tensor none;
   for (const Case& c : {Case{2, 16, 8, 1500, 1500, 128, true}, Case{2, 16, 16, 1500, 1500, 64, false}}) {
     CAPTURE(text(c));
+    announce(c);
     const Inputs x = inputs(c);
     Tensor out = empty({c.b, c.h, c.n, c.d}, c.dtype, x.q.device()),
            lse = empty({c.b, c.h, c.n}, float32, x.q.device());
@@ -217,6 +228,7 @@ TEST_CASE("attention on Hopper: speed") {
     Tensor dq = empty_like(q), dk = empty_like(q), dv = empty_like(q), dbias;
     const double backward =
         time([&] { cuda::hopper_backward(q, k, v, none, none, args, out, lse, dout, none, dq, dk, dv, dbias); }, times);
+    announce({b, h, h, n, n, d, causal});
     std::printf("d %3d n %5d %s forward %6.1f backward %6.1f TFLOP/s\n", int(d), int(n), causal ? "causal" : "full  ",
                 flops / forward * 1e-12, 2.5 * flops / backward * 1e-12);
     std::fflush(stdout);

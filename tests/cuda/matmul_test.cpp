@@ -147,29 +147,18 @@ TEST_CASE("cuda matmul: large products of rows that begin anywhere") {
     for (const bool turned : {false, true}) {
       compare(
           "odd sizes", [=](const Tensors& x) { return matmul(turned ? x[0].t() : x[0], turned ? x[1].t() : x[1]); },
-          {random(turned ? Shape{301, 333} : Shape{333, 301}, 1, d),
-           random(turned ? Shape{419, 301} : Shape{301, 419}, 2, d)},
+          {random(turned ? Shape{1301, 1333} : Shape{1333, 1301}, 1, d),
+           random(turned ? Shape{1419, 1301} : Shape{1301, 1419}, 2, d)},
           d);
     }
     compare(
         "odd batch", [](const Tensors& x) { return matmul(x[0], x[1]); },
-        {random({3, 300, 259}, 1, d), random({1, 259, 263}, 2, d)}, d);
+        {random({3, 1300, 959}, 1, d), random({1, 959, 963}, 2, d)}, d);
     for (const Activation act : {Activation::none, Activation::relu, Activation::gelu_tanh})
       compare(
           "odd layer", [=](const Tensors& x) { return linear(x[0], x[1], x[2], act); },
-          {random({520, 264}, 1, d), random({309, 264}, 2, d), random({309}, 3, d)}, d, 4);
+          {random({2520, 1064}, 1, d), random({1309, 1064}, 2, d), random({1309}, 3, d)}, d, 4);
   }
-}
-
-TEST_CASE("cuda matmul: the fastest of the proposed algorithms") {
-  NEEDS_GPU();
-  const Tensor a = random({1024, 1024}, 1, bfloat16), b = random({1024, 1024}, 2, bfloat16);
-  const Tensor plain = matmul(a, b);
-  tune_products(true);
-  const Tensor once = matmul(a, b), again = matmul(a, b);
-  tune_products(false);
-  CHECK(relative_error(once.cpu(), plain.cpu()) < 1e-3);
-  CHECK(different_bits(once, again) == 0);
 }
 
 TEST_CASE("cuda matmul: a sum over several products in float32, on rows that begin at whole packs") {

@@ -3,7 +3,8 @@
 Nothing here knows a package: a row of a table (flash.py, ...) names the class, its options, its inputs and its call.
 The file holds, beside the usual safetensors header and data,
 
-    __metadata__  module, config, call, dtype, tolerance, package: strings, the middle four JSON
+    __metadata__  module, config, call, dtype, tolerance, package: strings, the middle four JSON; softmax: "exact" where the
+                  original was made to take its softmax in float64
     param.NAME    every entry of state_dict()            in.NAME      every input
     out.I         every tensor that the call returned    gout.I       the upstream gradient given to out.I
     gin.NAME      gradient of a floating input           gparam.NAME  gradient of a parameter
@@ -15,7 +16,7 @@ import json
 import pkgutil
 import struct
 import zlib
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from unittest import mock
@@ -54,6 +55,7 @@ class Case:
     distribution: str = ""  # name on PyPI, when it is not the package's with dashes
     double_float: bool = False  # the original calls .float() on the way: have that give float64
     attempts: int = 100  # draws to choose from
+    exact_softmax: bool = False  # the original asks for a softmax in float32: have it taken in the tensor's own dtype
 
     @property
     def call(self):
@@ -149,6 +151,21 @@ def randomise(module, g):
 # ---- running
 
 
+def softmax_of_its_own_dtype(x, dim=None, _stacklevel=3, dtype=None):
+    return torch.softmax(x, dim)
+
+
+@contextmanager
+def in_float64(case):
+    """What the original does in float32 on the way, done in float64, where the case asks for it."""
+    with ExitStack() as stack:
+        if case.double_float:
+            stack.enter_context(mock.patch.object(torch.Tensor, "float", torch.Tensor.double))
+        if case.exact_softmax:
+            stack.enter_context(mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype))
+        yield
+
+
 def flat(result):
     """The tensors of a result in order: lists are opened, None is skipped."""
     if isinstance(result, (tuple, list)):
@@ -181,7 +198,8 @@ def evaluate(case, attempt, rounding=0.0):
     target = resolve(package, case.module)
     module = None
     if inspect.isclass(target):
-        module = build(package, {"class": case.module, **case.config}).double()
+        with mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype) if case.exact_softmax else nullcontext():
+            module = build(package, {"class": case.module, **case.config}).double()
         module.train(case.config.get("training", False))
         randomise(module, g)
         if rounding:
@@ -206,7 +224,7 @@ def evaluate(case, attempt, rounding=0.0):
         return v
 
     function = target if module is None else getattr(module, case.method)
-    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double) if case.double_float else nullcontext():
+    with in_float64(case):
         result = function(*map(literal, case.call["args"]), **{k: literal(v) for k, v in case.kwargs.items()})
     outputs = flat(result)
 
@@ -270,6 +288,8 @@ def run(case):
         "tolerance": json.dumps(case.tolerance),
         "package": f"{distribution}=={version(distribution)}",
     }
+    if case.exact_softmax:
+        metadata["softmax"] = "exact"  # the runner need not round as the original does
     return tensors, metadata, best[0]
 
 

@@ -3,11 +3,18 @@
 // What a case's outputs are, in order: the output itself (several output heads: each), then what the call's flags add:
 // return_logits_and_embeddings: the embeddings; return_mems: each layer's; return_attn: each layer's weights;
 // return_attn_z_loss, return_logit_entropies: that; return_intermediates: last_hidden and the hiddens.
+#include <weft/nn/xt/continuous.h>
+#include <weft/nn/xt/dpo.h>
 #include <weft/nn/xt/feed_forward.h>
 #include <weft/nn/xt/hyper_connection.h>
+#include <weft/nn/xt/multi_input.h>
+#include <weft/nn/xt/neo_mlp.h>
+#include <weft/nn/xt/nonautoregressive_wrapper.h>
 #include <weft/nn/xt/vit.h>
 #include <weft/nn/xt/wrappers.h>
 #include <weft/nn/xt/x_transformer.h>
+#include <weft/nn/xt/xl_autoregressive_wrapper.h>
+#include <weft/nn/xt/xval.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 
@@ -42,9 +49,7 @@ class Options {
     const Json value = extract(json_, name);
     return value.is_null() ? std::nullopt : std::optional(value.get<int64_t>());
   }
-  void finish() const {
-    check(json_.empty(), owner_, ": no option called ", json_.empty() ? "" : json_.begin().key());
-  }
+  void finish() const { check(json_.empty(), owner_, ": no option called ", json_.empty() ? "" : json_.begin().key()); }
 
  private:
   Json json_;
@@ -88,10 +93,14 @@ Call wrapper_call(Arguments& a, Returns& r) {
   c.embed_ids = a.named_tensors("embed_ids"), c.sum_embeds = a.tensor_or_none("sum_embeds");
   if (const int64_t steps = a.integer("recycle_steps", 0); steps > 0) c.recycle_steps = steps;
   c.attn_z_loss_weight = a.number("attn_z_loss_weight", 1e-4);
-  r = {a.flag("return_logits_and_embeddings", false), a.flag("return_mems", false),
-       a.flag("return_attn", false),                  a.flag("return_attn_z_loss", false),
-       a.flag("return_logit_entropies", false),       a.flag("return_intermediates", false)};
-  c.return_mems = r.mems, c.return_attn = r.attn, c.return_attn_z_loss = r.z_loss, c.return_logit_entropies = r.entropies;
+  r = {a.flag("return_logits_and_embeddings", false),
+       a.flag("return_mems", false),
+       a.flag("return_attn", false),
+       a.flag("return_attn_z_loss", false),
+       a.flag("return_logit_entropies", false),
+       a.flag("return_intermediates", false)};
+  c.return_mems = r.mems, c.return_attn = r.attn, c.return_attn_z_loss = r.z_loss,
+  c.return_logit_entropies = r.entropies;
   return c;
 }
 
@@ -171,12 +180,12 @@ Factory norm(const char* owner) {
     Options o(config, owner);
     std::shared_ptr<Norm> m;
     const auto dim = o.get<int64_t>("dim");
-    if constexpr (std::is_constructible_v<M, int64_t, bool> && !std::is_base_of_v<AdaptiveNorm, M>)
-      m = std::make_shared<M>(dim, o.get<bool>("unit_offset", false));
+    if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
+      m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
     else if constexpr (std::is_base_of_v<AdaptiveNorm, M>)
       m = std::make_shared<M>(dim, o.maybe("dim_condition"));
-    else if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
-      m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
+    else if constexpr (std::is_constructible_v<M, int64_t, bool>)
+      m = std::make_shared<M>(dim, o.get<bool>("unit_offset", false));
     else
       m = std::make_shared<M>(dim);
     o.finish();
@@ -312,7 +321,8 @@ Subject shift_tokens(const Json& config) {
   const auto shifts = o.get<std::vector<int64_t>>("shifts");
   const auto fn = build_nested<Sublayer>(kPackage, o.get<Json>("fn"));
   o.finish();
-  for (size_t i = 1; i < shifts.size(); ++i) check(shifts[i] == shifts[0] + static_cast<int64_t>(i), "shifts must rise");
+  for (size_t i = 1; i < shifts.size(); ++i)
+    check(shifts[i] == shifts[0] + static_cast<int64_t>(i), "shifts must rise");
   const auto m = std::make_shared<ShiftTokens>(shifts.at(0), shifts.back(), fn);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
@@ -405,6 +415,140 @@ Subject autoregressive(const Json& given) {
           }};
 }
 
+Subject continuous(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<ContinuousTransformerWrapperConfig>(config, "ContinuousTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<ContinuousTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto out = m->run(a.tensor("x"), call);
+            return flattened({.logits = {out.out}, .mems = out.mems, .intermediates = out.intermediates}, r);
+          }};
+}
+
+// A wrapper whose config holds a net, called with x (and the net's arguments) for a loss.
+template <class M, class Net>
+Factory loss_of(const char* owner) {
+  return [owner](const Json& given) -> Subject {
+    Json config = given;
+    const Json net = extract(config, "net");
+    auto options = read_config<typename M::Config>(config, owner);
+    options.net = build_nested<Net>(kPackage, net);
+    const auto m = std::make_shared<M>(options);
+    return {m, [m](Arguments& a) -> Tensors {
+              no_method(a);
+              a.bind({"x"});
+              Returns r;
+              const Call call = wrapper_call(a, r);
+              return {(*m)(a.tensor("x"), call)};
+            }};
+  };
+}
+
+Subject multi_input(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<MultiInputTransformerWrapperConfig>(config, "MultiInputTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<MultiInputTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            auto out = (*m)(a.named_tensors("x"), call);
+            TransformerOutput all{.embeddings = out.embeddings, .mems = out.mems, .intermediates = out.intermediates};
+            for (const auto& [name, logits] : out.logits) all.logits.push_back(logits);
+            return flattened(all, r);
+          }};
+}
+
+Subject xval(const Json& given) {
+  Json config = given;
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<XValTransformerWrapperConfig>(config, "XValTransformerWrapper");
+  options.attn_layers = attn_layers;
+  const auto m = std::make_shared<XValTransformerWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "x_num", "return_embeddings"});
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto out = (*m)(a.tensor("x"), a.tensor("x_num"), call);
+            if (call.return_embeddings) return {out.embeddings};
+            Tensors all{out.logits, out.numerical_pred};
+            append(all, out.mems);
+            return all;
+          }};
+}
+
+Subject xval_loss(const Json& given) {
+  Json config = given;
+  const Json net = extract(config, "net");
+  auto options = read_config<XValAutoregressiveWrapperConfig>(config, "XValAutoregressiveWrapper");
+  options.net = build_nested<XValTransformerWrapper>(kPackage, net);
+  const auto m = std::make_shared<XValAutoregressiveWrapper>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "x_num", "return_loss_breakdown"});
+            const bool parts = a.flag("return_loss_breakdown", false);
+            Returns r;
+            const Call call = wrapper_call(a, r);
+            const auto loss = m->loss(a.tensor("x"), a.tensor("x_num"), call);
+            if (!parts) return {loss.loss};
+            return {loss.loss, loss.cross_entropy_loss, loss.numerical_mse_loss};
+          }};
+}
+
+Subject neo_mlp(const Json& given) {
+  Json config = given;
+  const Json encoder = extract(config, "encoder_kwargs");
+  auto options = read_config<NeoMLPConfig>(config, "NeoMLP");
+  if (!encoder.is_null()) options.encoder_kwargs = read_config<AttentionLayersConfig>(encoder, "NeoMLP.encoder_kwargs");
+  const auto m = std::make_shared<NeoMLP>(options);
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "return_embeds"});
+            const auto o = m->run(a.tensor("x"));
+            if (a.flag("return_embeds", false)) return {o.out, o.input_embed, o.hidden_embed, o.output_embed};
+            return {o.out};
+          }};
+}
+
+Subject dpo(const Json& given) {
+  Json config = given;
+  const Json model = extract(config, "model");
+  Options o(config, "DPO");
+  const auto m = std::make_shared<DPO>(DPOConfig{.policy_model = build_nested<TransformerWrapper>(kPackage, model),
+                                                 .ref_model = build_nested<TransformerWrapper>(kPackage, model),
+                                                 .beta = o.get<double>("beta", 0.1),
+                                                 .pad_id = o.maybe("pad_id")});
+  o.finish();
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"preferred_seq", "unpreferred_seq"});
+            return {(*m)(a.tensor("preferred_seq"), a.tensor("unpreferred_seq"),
+                         {.prompt_mask = a.tensor("prompt_mask"),
+                          .preferred_seq_mask = a.tensor_or_none("preferred_seq_mask"),
+                          .unpreferred_seq_mask = a.tensor_or_none("unpreferred_seq_mask")})};
+          }};
+}
+
+Subject nonautoregressive(const Json& given) {
+  Json config = given;
+  const Json net = extract(config, "net"), critic = extract(config, "token_critic");
+  auto options = read_config<NonAutoregressiveWrapperConfig>(config, "NonAutoregressiveWrapper");
+  options.net = build_nested<TransformerWrapper>(kPackage, net);
+  if (!critic.is_null()) options.token_critic = build_nested<TransformerWrapper>(kPackage, critic);
+  const auto m = std::make_shared<NonAutoregressiveWrapper>(options);
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
 }  // namespace
 
 void add_xt(Table& t) {
@@ -436,6 +580,16 @@ void add_xt(Table& t) {
   add("ViTransformerWrapper", vit);
   add("XTransformer", x_transformer);
   add("AutoregressiveWrapper", autoregressive);
+  add("XLAutoregressiveWrapper", loss_of<XLAutoregressiveWrapper, TransformerWrapper>("XLAutoregressiveWrapper"));
+  add("ContinuousTransformerWrapper", continuous);
+  add("ContinuousAutoregressiveWrapper",
+      loss_of<ContinuousAutoregressiveWrapper, ContinuousTransformerWrapper>("ContinuousAutoregressiveWrapper"));
+  add("MultiInputTransformerWrapper", multi_input);
+  add("XValTransformerWrapper", xval);
+  add("XValAutoregressiveWrapper", xval_loss);
+  add("NonAutoregressiveWrapper", nonautoregressive);
+  add("NeoMLP", neo_mlp);
+  add("DPO", dpo);
 }
 
 }  // namespace weft::parity

@@ -1,0 +1,193 @@
+// Generation: with a cache and without, ragged prompts, masks, filters.
+#include <doctest/doctest.h>
+#include <weft/autograd/structure.h>
+
+#include "xt_support.h"
+
+using namespace weft;
+using namespace weft::xt;
+using namespace weft::test;
+
+namespace {
+
+const char* const kOptions[] = {
+    R"({})",
+    R"({"attn_flash": true, "attn_num_mem_kv": 2, "attn_kv_heads": 1, "attn_add_zero_kv": true})",
+    R"({"rel_pos_bias": true, "attn_flash": true})",
+    R"({"dynamic_pos_bias": true})",
+    R"({"alibi_pos_bias": true})",
+    R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_qk_norm": true})",
+    R"({"rotary_xpos": true, "rotary_xpos_scale_base": 8, "rotary_emb_dim": 4})",
+    R"({"attn_pre_talking_heads": true, "residual_attn": true, "attn_max_attend_past": 3})",
+    R"({"attn_sparse_topk": 2, "attn_laser": true})",
+    R"({"attn_data_dependent_alibi": true})",
+    R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
+    R"({"attn_use_cope": true, "attn_cope_max_pos": 3})",
+    R"({"shift_tokens": [2, 1, 0, 3]})",
+    R"({"num_residual_streams": 2, "qkv_receive_diff_residuals": true, "shift_tokens": 1})",
+    R"({"add_value_residual": true, "gate_residual": true, "weight_tie_layers": true})",
+    R"({"attn_use_latent_kv": true, "attn_dim_latent_kv": 4})",
+    R"({"attn_selective": true})",
+};
+
+std::shared_ptr<TransformerWrapper> model(const char* options, TransformerWrapperConfig c = {}) {
+  c.num_tokens = 11, c.max_seq_len = 20;
+  c.attn_layers = make<Decoder>(small_layers(options));
+  const auto net = std::make_shared<TransformerWrapper>(c);
+  prepare(*net);
+  return net;
+}
+
+// The same text with and without a cache, greedy and drawn.
+void check_same(AutoregressiveWrapper& wrapper, const Tensor& prompts, int64_t steps, GenerateOptions options) {
+  for (double temperature : {0.0, 1.0}) {
+    Generator a(3), b(3);
+    options.temperature = temperature, options.filter_logits_fn = [](const Tensor& l) { return top_k(l, 0.5); };
+    options.cache_kv = true, options.generator = &a;
+    const auto cached = wrapper.generate(prompts, steps, options).to_vector<int64_t>();
+    options.cache_kv = false, options.generator = &b;
+    CHECK(cached == wrapper.generate(prompts, steps, options).to_vector<int64_t>());
+  }
+}
+
+}  // namespace
+
+TEST_CASE("xt generate: steps with a cache give the logits of the whole text") {
+  for (const char* options : kOptions) {
+    CAPTURE(std::string(options));
+    manual_seed(20);
+    const auto net = model(options);
+    if (!net->can_cache_kv()) continue;  // selective
+    const NoGrad guard;
+    const Tensor text = randint(0, 11, {2, 9});
+    const Tensor whole = (*net)(text);
+    Cache cache(4);  // smaller than the text: it grows
+    Tensors parts;
+    for (const auto& [from, to] : {std::pair{0, 4}, {4, 5}, {5, 8}, {8, 9}})
+      parts.push_back((*net)(slice(text, 1, from, to), Call{.cache = &cache}));
+    CHECK(difference(cat(parts, 1), whole) < 1e-10);
+  }
+}
+
+TEST_CASE("xt generate: cached text equals uncached text, with ragged prompts and masks, and past max_seq_len") {
+  for (const char* options : kOptions) {
+    CAPTURE(std::string(options));
+    manual_seed(21);
+    AutoregressiveWrapper wrapper(model(options));
+    const Tensor prompts = randint(0, 11, {3, 6});
+    check_same(wrapper, prompts, 18, {});
+    check_same(wrapper, prompts, 6, {.prompt_lens = tensor(std::vector<int64_t>{6, 2, 4})});
+    const Tensor holes = logical_not(logical_and(eq(arange(6), 2), eq(reshape(arange(3), {3, 1}), 1)));
+    check_same(wrapper, prompts, 6, {.call = {.mask = holes}});
+  }
+}
+
+TEST_CASE("xt generate: a ragged prompt continues as it would alone") {
+  for (const char* options : kOptions) {
+    CAPTURE(std::string(options));
+    if (std::string(options).find("selective") != std::string::npos) continue;  // it favours place 0
+    manual_seed(22);
+    AutoregressiveWrapper wrapper(model(options));
+    const Tensor prompts = randint(0, 11, {2, 5});
+    const std::vector<int64_t> lens{3, 5};
+    const Tensor together = wrapper.generate(prompts, 8, {.temperature = 0, .prompt_lens = tensor(lens)});
+    for (int64_t i = 0; i < 2; ++i) {
+      const Tensor alone = slice(select(prompts, 0, i), 0, 0, lens[static_cast<size_t>(i)]);
+      CHECK(wrapper.generate(alone, 8, {.temperature = 0}).to_vector<int64_t>() ==
+            select(together, 0, i).to_vector<int64_t>());
+    }
+  }
+}
+
+TEST_CASE("xt generate: memory tokens, cross-attention and prepended embeddings with a cache") {
+  manual_seed(23);
+  const Tensor prompts = randint(0, 11, {2, 4}), lens = tensor(std::vector<int64_t>{4, 2});
+  AutoregressiveWrapper memory(model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4})", {.num_memory_tokens = 3}));
+  check_same(memory, prompts, 6, {});
+  check_same(memory, prompts, 6, {.prompt_lens = lens});
+  const Tensor embeds = randn({2, 3, 12}, {.dtype = float64});
+  check_same(memory, prompts, 6, {.call = {.prepend_embeds = embeds, .prepend_mask = mask_of(3, {3, 1})}});
+  AutoregressiveWrapper interspersed(model("{}", {.num_memory_tokens = 2, .memory_tokens_interspersed_every = 3}));
+  check_same(interspersed, prompts, 5, {});
+  for (const char* options : {R"({"cross_attend": true})", R"({"cross_attend": true, "add_value_residual": true,
+                              "attn_num_mem_kv": 1, "shift_tokens": 1})"}) {
+    AutoregressiveWrapper crossing(model(options));
+    const Tensor context = randn({2, 5, 12}, {.dtype = float64});
+    check_same(crossing, prompts, 6, {.call = {.context = context, .context_mask = mask_of(5, {5, 2})}});
+    check_same(crossing, prompts, 6, {.prompt_lens = lens, .call = {.context = context}});
+  }
+}
+
+TEST_CASE("xt generate: Transformer-XL memories with a cache") {
+  manual_seed(24);
+  const auto net = model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_num_mem_kv": 1})", {.max_mem_len = 5});
+  const NoGrad guard;
+  const Tensor text = randint(0, 11, {2, 7});
+  const Tensors mems = net->run(randint(0, 11, {2, 6}), Call{.return_mems = true}).mems;
+  REQUIRE(mems.size() == 2);
+  CHECK(mems[0].shape() == Shape{2, 5, 12});
+  const Tensors masks{mask_of(5, {5, 2}), mask_of(5, {5, 2})};
+  const Tensor whole = (*net)(text, Call{.mems = mems, .mem_masks = masks});
+  Cache cache;
+  const Tensor first = (*net)(slice(text, 1, 0, 3), Call{.mems = mems, .mem_masks = masks, .cache = &cache});
+  const Tensor second = (*net)(slice(text, 1, 3), Call{.cache = &cache});
+  CHECK(difference(cat({first, second}, 1), whole) < 1e-10);
+}
+
+TEST_CASE("xt generate: caches can be cut and reordered") {
+  manual_seed(25);
+  const auto net = model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_data_dependent_alibi": true})");
+  const NoGrad guard;
+  const Tensor text = randint(0, 11, {2, 8});
+  Cache cache;
+  (*net)(text, Call{.cache = &cache});
+  cache.truncate(5);
+  CHECK(difference((*net)(slice(text, 1, 5), Call{.cache = &cache}), slice((*net)(text), 1, 5)) < 1e-10);
+  cache.truncate(5), cache.reorder(tensor(std::vector<int64_t>{1, 1}));
+  const Tensor swapped = (*net)(slice(text, 1, 5), Call{.cache = &cache});
+  CHECK(difference(slice(swapped, 0, 1), slice((*net)(text), 0, 1).slice(1, 5)) < 1e-10);
+}
+
+TEST_CASE("xt generate: eos ends rows, one-dimensional prompts, tokens as they come") {
+  manual_seed(26);
+  AutoregressiveWrapper wrapper({.net = model("{}"), .pad_value = 7});
+  std::vector<int64_t> seen;
+  const auto keep = [&](const Tensor& t) { seen.push_back(t.item<int64_t>()); };
+  const Tensor made = wrapper.generate(tensor(std::vector<int64_t>{1, 2}), 5, {.temperature = 0, .on_token = keep});
+  CHECK(made.to_vector<int64_t>() == seen);
+  const int64_t eos = seen[1];
+  const auto ended = wrapper.generate(tensor(std::vector<int64_t>{1, 2}), 5, {.eos_token = eos, .temperature = 0});
+  CHECK(ended.size(0) <= 2);
+  CHECK(error_of([&] {
+          wrapper.generate(zeros({1, 0}, {.dtype = int64}), 3);
+        }) == "generate: expected prompts of length above 0 and seq_len >= 0, got [1, 0] and 3");
+  CHECK(error_of([&] {
+          wrapper.generate(zeros({1, 2}, {.dtype = int64}), 3, {.call = {.mask = mask_of(2, {1})}});
+        }) == "generate: a prompt ends in masked tokens: give its prompt_lens");
+}
+
+TEST_CASE("xt: an encoder-decoder generates from its source") {
+  manual_seed(27);
+  XTransformer model({.dim = 12,
+                      .enc_num_tokens = 11,
+                      .enc_depth = 1,
+                      .enc_heads = 2,
+                      .enc_max_seq_len = 8,
+                      .dec_num_tokens = 11,
+                      .dec_depth = 1,
+                      .dec_heads = 2,
+                      .dec_max_seq_len = 16,
+                      .tie_token_emb = true});
+  prepare(model);
+  CHECK(model.num_parameters() == [&] {
+    int64_t n = 0;
+    for (const auto& [name, t] : model.state_dict()) n += t.numel();
+    return n;
+  }() - 11 * 12);  // the shared embedding has two names
+  const Tensor src = randint(0, 11, {2, 6}), start = randint(0, 11, {2, 1});
+  const XTransformer::Call call{.mask = mask_of(6, {6, 3})};
+  const auto cached = model.generate(src, start, 7, call, {.temperature = 0}).to_vector<int64_t>();
+  CHECK(cached == model.generate(src, start, 7, call, {.temperature = 0, .cache_kv = false}).to_vector<int64_t>());
+  const Tensor loss = model(src, randint(0, 11, {2, 5}), call);
+  CHECK(loss.shape() == Shape{});
+}

@@ -1,0 +1,109 @@
+// Dense layers: the fused backward against the composition, what Autocast converts and when, products into given
+// memory.
+#include <doctest/doctest.h>
+#include <weft/ops/product_op.h>
+#include <weft/weft.h>
+
+#include "support/walker.h"
+
+using namespace weft;
+using namespace weft::test;
+
+TEST_CASE("linear, mlp, matmul: the fused gradients are those of the composition") {
+  for (const Sample& s : all_samples().samples) {
+    if (s.op != "linear" && s.op != "mlp" && s.op != "matmul") continue;
+    for (const auto& [dtype, bound] : {std::pair{float64, 1e-12}, {float32, 5e-6}, {bfloat16, 2e-2}, {float16, 4e-3}}) {
+      Tensors x;
+      for (const Tensor& t : s.inputs) x.push_back(t.to(dtype).to(default_device()).requires_grad_());
+      const Tensor y = s.call(x)[0], dy = values(y.shape(), 99).to(dtype).to(y.device());
+      const Tensors fused = grad({y}, x, {dy}, {.retain_graph = true});
+      const Tensors composed = grad({y}, x, {dy}, {.create_graph = true});
+      for (size_t i = 0; i < x.size(); ++i) {
+        INFO(s.op, ", ", s.variant, ", ", name(dtype), ", input ", i);
+        CHECK(fused[i].shape() == composed[i].shape());
+        CHECK(relative_error(fused[i], composed[i].detach(), 1e-3) <= bound);
+      }
+    }
+  }
+}
+
+TEST_CASE("Autocast: what requires a gradient is converted once, through views too, and again when it has changed") {
+  Tensor w = randn({6, 4}).requires_grad_();
+  const auto memory = [](const Tensor& x) { return x.impl().storage.get(); };
+  std::weak_ptr<Storage> kept;
+  {
+    const Autocast outer(bfloat16);
+    const Tensor first = Autocast::apply(w);
+    kept = first.impl().storage;
+    CHECK(first.dtype() == bfloat16);
+    CHECK(first.requires_grad());
+    {
+      const Autocast inner(bfloat16);
+      CHECK(memory(Autocast::apply(w)) == memory(first));
+    }
+    const Tensor turned = Autocast::apply(w.t()), slice = Autocast::apply(w.narrow(0, 2, 3));
+    CHECK(memory(turned) == memory(first));
+    CHECK(turned.strides() == w.t().strides());
+    CHECK(slice.to_vector<double>() == w.detach().to(bfloat16).narrow(0, 2, 3).to_vector<double>());
+    {
+      const Tensor computed = w * 2;
+      const Tensor one = Autocast::apply(computed), two = Autocast::apply(computed);
+      CHECK(memory(one) == memory(two));
+      CHECK(memory(Autocast::apply(w * 2)) != memory(one));
+      std::weak_ptr<Storage> gone;
+      gone = Autocast::apply(w * 3).impl().storage;
+      CHECK(gone.expired());  // nobody holds it
+    }
+    {
+      NoGrad guard;
+      w.copy_(randn({6, 4}));
+    }
+    const Tensor second = Autocast::apply(w);
+    CHECK(memory(second) != memory(first));
+    CHECK(second.to_vector<double>() == w.detach().to(bfloat16).to_vector<double>());
+    Autocast::forget();
+    CHECK(memory(Autocast::apply(w)) != memory(second));
+    const Autocast other(float16);
+    CHECK(Autocast::apply(w).dtype() == float16);
+  }
+  CHECK(kept.expired());
+  {
+    NoGrad guard;
+    const Autocast scope(bfloat16);
+    std::weak_ptr<Storage> held;
+    held = Autocast::apply(w).impl().storage;
+    CHECK(!held.expired());
+    CHECK(Autocast::apply(w).impl().storage == held.lock());
+  }
+  CHECK(Autocast::apply(w).same_as(w));
+}
+
+TEST_CASE("Autocast: gradients of float32 operands are float32 from the product on") {
+  // Sums that bfloat16 cannot hold: 257 ones.
+  for (const bool by_linear : {true, false}) {
+    Tensor x = ones({257, 3}).requires_grad_(), w = ones({2, 3}).requires_grad_(), b = zeros({2}).requires_grad_();
+    Tensor y;
+    {
+      const Autocast scope(bfloat16);
+      y = by_linear ? linear(x, w, b) : matmul(x, w.t());
+    }
+    CHECK(y.dtype() == bfloat16);
+    y.backward(ones(y.shape(), {.dtype = bfloat16}));
+    CHECK(w.grad().dtype() == float32);
+    CHECK(w.grad().to_vector<double>() == std::vector<double>(6, 257));
+    if (by_linear) CHECK(b.grad().to_vector<double>() == std::vector<double>(2, 257));
+  }
+}
+
+TEST_CASE("products into given memory: added up, on rows further apart than they are long") {
+  const Tensor x = values({9, 5}, 1).to(bfloat16).to(default_device()),
+               w = values({7, 5}, 2).to(bfloat16).to(x.device());
+  Tensor logits = detail::empty_rows(9, 7, bfloat16, x.device());
+  CHECK(logits.strides() == Shape{8, 1});
+  detail::multiply_into(x, w.t(), logits);
+  CHECK(relative_error(logits, matmul(x, w.t())) == 0);
+  Tensor sum = ones({7, 5});
+  detail::multiply_into(logits.narrow(0, 0, 4).t(), x.narrow(0, 0, 4), sum, true);
+  detail::multiply_into(logits.narrow(0, 4, 5).t(), x.narrow(0, 4, 5), sum, true);
+  CHECK(relative_error(sum, matmul(logits.to(float64).t(), x.to(float64)) + 1.0) < 1e-6);
+}
