@@ -8,18 +8,21 @@
 
 namespace weft::cuda::attention {
 
+/// Plain: only position decides what a query sees, d = d_v = D. Few: the same for at most 16 rows, as a decoder has.
+/// General: reads bias, mask, slopes, dropout and fn; any d <= D.
+enum class Kind { plain, few, general };
+
 /// How a block is made. D, DV: head sizes, rounded up to what a tile holds; a wider d_v is taken in blocks of columns.
-/// kGeneral: reads bias, mask, slopes, dropout and fn; any d <= D.
-template <class T_, int D_, int DV_, bool kGeneral_>
+template <class T_, int D_, int DV_, Kind kKind>
 struct Forward {
   using T = T_;
   static constexpr int D = D_, DV = DV_;
-  static constexpr bool kGeneral = kGeneral_;
+  static constexpr bool kGeneral = kKind == Kind::general, kFew = kKind == Kind::few, kWide = DV > 128;
   // Rows of 32 a warp halve what is read from shared memory; what is wider or reads more has no registers for them.
-  static constexpr bool kWide = DV > 128;
-  static constexpr int kM = kWide || kGeneral ? 1 : 2, kWarps = kWide ? 8 : 4, kThreads = kWarps * 32;
+  // With few rows a block is one warp, and many of them keep the memory busy.
+  static constexpr int kM = kKind == Kind::plain ? 2 : 1, kWarps = kWide ? 8 : kFew ? 1 : 4, kThreads = kWarps * 32;
   static constexpr int kRows = kWarps * kM * 16, kCols = 64;
-  static constexpr int kBlocks = kWide ? 1 : kGeneral || D == 64 ? 3 : 2;  // of a processor
+  static constexpr int kBlocks = kWide ? 1 : kFew ? 768 / D : kGeneral || D == 64 ? 3 : 2;  // of a processor
   using Queries = mma::Tile<kRows, D>;
   using Keys = mma::Tile<kCols, D>;
   using Values = mma::Tile<kCols, DV>;
@@ -239,7 +242,7 @@ void run_forward(const Problem& p) {
   using T = typename C::T;
   ForwardPlan plan{};
   const int group = p.h / p.hk, n = p.max_q, m = p.max_k;
-  plan.pack = !C::kGeneral && group > 1 && n * group <= C::kRows / 2 ? group : 1;
+  plan.pack = !C::kGeneral && group > 1 && int64_t{n} * group <= C::kRows ? group : 1;
   plan.tiles = (n * plan.pack + C::kRows - 1) / C::kRows;
   plan.heads = p.sequences * (p.h / plan.pack);
   const int64_t head_bytes = int64_t{2} * m * (p.d + p.dv_size) * plan.pack / group;
@@ -267,11 +270,14 @@ void run_forward(const Problem& p) {
 
 template <class T>
 void launch_forward(const Problem& p) {
-  if (plain(p, 64)) return run_forward<Forward<T, 64, 64, false>>(p);
-  if (plain(p, 128)) return run_forward<Forward<T, 128, 128, false>>(p);
-  if (p.d <= 64 && p.dv_size <= 64) return run_forward<Forward<T, 64, 64, true>>(p);
-  if (p.d <= 128 && p.dv_size <= 128) return run_forward<Forward<T, 128, 128, true>>(p);
-  run_forward<Forward<T, 256, 256, true>>(p);
+  const bool few = int64_t{p.max_q} * (p.h / p.hk) <= 16;
+  if (few && plain(p, 64)) return run_forward<Forward<T, 64, 64, Kind::few>>(p);
+  if (few && plain(p, 128)) return run_forward<Forward<T, 128, 128, Kind::few>>(p);
+  if (plain(p, 64)) return run_forward<Forward<T, 64, 64, Kind::plain>>(p);
+  if (plain(p, 128)) return run_forward<Forward<T, 128, 128, Kind::plain>>(p);
+  if (p.d <= 64 && p.dv_size <= 64) return run_forward<Forward<T, 64, 64, Kind::general>>(p);
+  if (p.d <= 128 && p.dv_size <= 128) return run_forward<Forward<T, 128, 128, Kind::general>>(p);
+  run_forward<Forward<T, 256, 256, Kind::general>>(p);
 }
 
 }  // namespace weft::cuda::attention

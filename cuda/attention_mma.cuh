@@ -34,13 +34,14 @@ struct Tile {
   template <int kBlock, class T>
   __device__ void fetch(const T* from, int64_t stride, int rows, int cols) const {
     constexpr int kStep = kBlock / (D / 8);  // rows that the block copies at a time
-    static_assert(R % kStep == 0 && kStep % 8 == 0);
+    static_assert(R % kStep == 0);
     const int row = static_cast<int>(threadIdx.x) / (D / 8), c = static_cast<int>(threadIdx.x) % (D / 8);
     const uint32_t to = chunk(row, c);
     const T* at = from + row * stride + c * 8;
 #pragma unroll
     for (int i = 0; i < R / kStep; ++i)
-      copy16(to + i * (kStep * D * 2), at + i * kStep * stride, row + i * kStep < rows && c * 8 < cols);
+      copy16(kStep % 8 == 0 ? to + i * (kStep * D * 2) : chunk(row + i * kStep, c), at + i * kStep * stride,
+             row + i * kStep < rows && c * 8 < cols);
   }
   /// The same where from(row) points at each row.
   template <int kBlock, class T, class F>

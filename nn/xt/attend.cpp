@@ -1,5 +1,6 @@
 #include <weft/nn/xt/attend.h>
 #include <weft/nn/xt/head_mixture.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/attention.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -80,8 +81,7 @@ double lowest(DType dtype) {
 // What each of n queries, the last of m places, may see: bool, broadcasts to [b, h, n, m]; undefined: everything.
 Tensor allowed(const Tensor& mask, bool causal, int64_t n, int64_t m, Device device) {
   if (!causal || n == 1) return mask;
-  const Tensor i = reshape(arange(m - n, m), {n, 1});
-  const Tensor past = le(arange(m), i).to(device);
+  const Tensor past = le(places(0, m, device), reshape(places(m - n, m, device), {n, 1}));
   return mask.defined() ? logical_and(mask, past) : past;
 }
 
@@ -90,8 +90,8 @@ Tensor allowed(const Tensor& mask, bool causal, int64_t n, int64_t m, Device dev
 Tensor selective(const Tensor& scores) {
   const int64_t n = scores.size(-2), m = scores.size(-1);
   Tensor gate = relu(select(scores, 1, 0));  // [b, n, m]
-  const Tensor i = reshape(arange(m - n, m), {n, 1}), j = arange(m);
-  const Tensor kept = logical_and(gt(j, m - n), ne(i, j)).to(scores.device());
+  const Tensor i = reshape(places(m - n, m, scores.device()), {n, 1}), j = places(0, m, scores.device());
+  const Tensor kept = logical_and(gt(j, m - n), ne(i, j));
   gate = where(kept, gate, 0);
   gate = cumsum(pad(gate, {0, 0, 1, -1}), -2);  // by the queries before
   return scores - unsqueeze(gate, 1);

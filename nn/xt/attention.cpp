@@ -2,6 +2,7 @@
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>
 #include <weft/nn/xt/attention.h>
+#include <weft/nn/xt/places.h>
 #include <weft/nn/xt/rotary_embedding.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -242,9 +243,9 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   }
   if (config_.max_attend_past) {
     const int64_t real = m - config_.num_mem_kv;
-    const Tensor i = reshape(arange(real - n, real), {n, 1});
-    const Tensor near = le(i - arange(real), *config_.max_attend_past);
-    add(extend_left(near, m, "max_attend_past").to(to_q_->weight.device()));
+    const Device device = to_q_->weight.device();
+    const Tensor distance = reshape(places(real - n, real, device), {n, 1}) - places(0, real, device);
+    add(extend_left(le(distance, *config_.max_attend_past), m, "max_attend_past"));
   }
   return all;
 }

@@ -2,6 +2,7 @@
 #include <weft/nn/xt/attention_layers.h>
 #include <weft/nn/xt/dropout_tokens.h>
 #include <weft/nn/xt/layer.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/random.h>
@@ -116,7 +117,7 @@ void AttentionLayers::Pass::make_injection(const Tensor& x) {
 void AttentionLayers::Pass::make_masks(const Tensor& x) {
   attn_mask_ = m_.attention_mask(x, call_);
   const Tensor start = call_.cache ? call_.cache->seq_start_pos : call_.seq_start_pos;
-  if (start.defined()) padding_ = ge(arange(seen_, seen_ + n_).to(device_), unsqueeze(start, -1));
+  if (start.defined()) padding_ = ge(places(seen_, seen_ + n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
   mask_ = both(call_.mask, padding_);
   own_keys_ = both(mask_, call_.self_attn_kv_mask);
@@ -149,9 +150,9 @@ void AttentionLayers::Pass::make_rotations() {
   const int64_t before = has_mems_ ? memories_ : 0;
   Tensor pos = call_.pos;
   if (!pos.defined()) {
-    pos = arange(seen_ - before, seen_ + n_).to(device_);
+    pos = places(seen_ - before, seen_ + n_, device_);
   } else if (before > 0) {
-    const Tensor earlier = arange(-before, 0).to(device_) + slice(pos, -1, 0, 1);
+    const Tensor earlier = places(-before, 0, device_) + slice(pos, -1, 0, 1);
     pos = cat({earlier, pos}, -1);
   }
   rotation_ = rotary.at(pos, middle);
@@ -277,11 +278,11 @@ Tensor AttentionLayers::operator()(const Tensor& x, const Call& call, LayerInter
 // Who may see whom: [b or 1, 1, n, n].
 Tensor PrefixDecoder::attention_mask(const Tensor& x, const Call& call) const {
   const int64_t n = x.size(1);
-  const Tensor j = arange(n), i = reshape(j, {n, 1});
-  Tensor mask = le(j, i).to(x.device());
+  const Tensor j = places(0, n, x.device());
+  Tensor mask = le(j, reshape(j, {n, 1}));
   if (call.prefix_attn_len.defined()) {
     const Tensor prefix = reshape(call.prefix_attn_len, {-1, 1, 1, 1});
-    mask = logical_or(mask, lt(j.to(x.device()), prefix));
+    mask = logical_or(mask, lt(j, prefix));
   }
   return call.attn_mask.defined() ? logical_and(mask, call.attn_mask) : mask;
 }

@@ -2,6 +2,7 @@
 #include <weft/nn/eval_mode.h>
 #include <weft/nn/xt/autoregressive_wrapper.h>
 #include <weft/nn/xt/next_token.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/index.h>
@@ -16,7 +17,7 @@ namespace {
 // Which tokens of [b, n] may be seen: all but a share of them; the first always.
 Tensor forgetful_mask(int64_t b, int64_t n, double share, Device device) {
   const auto hidden = std::min(static_cast<int64_t>(static_cast<double>(n + 1) * share), n);
-  Tensor draws = masked_fill(rand({b, n}, {.device = device}), eq(arange(n), 0).to(device), -1);
+  Tensor draws = masked_fill(rand({b, n}, {.device = device}), eq(places(0, n, device), 0), -1);
   const Tensor indices = topk(draws, hidden, 1).indices;
   return scatter(ones({b, n}, {.dtype = boolean, .device = device}), 1, indices, 0);
 }
@@ -32,7 +33,7 @@ Tensor align_right(const Tensor& tokens, const Tensor& lens, int64_t pad_value) 
   check(lens.shape() == Shape{b}, "generate: prompt_lens ", lens.shape(), " do not fit prompts ", tokens.shape());
   for (int64_t length : lens.to_vector<int64_t>())
     check(length >= 1 && length <= t, "generate: a prompt length must be from 1 to ", t, ", got ", length);
-  const Tensor from = arange(t).to(tokens.device()) - unsqueeze(lens.to(tokens.device()) * -1 + t, 1);  // [b, t]
+  const Tensor from = places(0, t, tokens.device()) - unsqueeze(lens.to(tokens.device()) * -1 + t, 1);  // [b, t]
   return where(lt(from, 0), Scalar(pad_value), gather(tokens, 1, clamp_min(from, 0)));
 }
 

@@ -1,4 +1,5 @@
 #include <weft/nn/xt/dropout_tokens.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/index.h>
@@ -22,7 +23,7 @@ void drop_tokens(Tensor& sequence, Tensor& mask, double dropout) {
   sequence = take_along_dim(sequence, expand(unsqueeze(kept, -1), {b, keep, sequence.size(2)}), 1);
   if (!mask.defined()) return;
   const Tensor share = ceil(sum(mask, 1, keepdim).to(float32) * (1 - dropout));
-  mask = logical_and(gather(mask, 1, kept), lt(arange(keep).to(mask.device()), share));
+  mask = logical_and(gather(mask, 1, kept), lt(places(0, keep, mask.device()), share));
 }
 
 }  // namespace weft::xt

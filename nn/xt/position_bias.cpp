@@ -3,9 +3,11 @@
 #include <weft/nn/norm.h>
 #include <weft/nn/relative_position.h>
 #include <weft/nn/xt/norm.h>
+#include <weft/nn/xt/places.h>
 #include <weft/nn/xt/position_bias.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/index.h>
 #include <weft/ops/shape.h>
 
 #include <cmath>
@@ -47,13 +49,16 @@ RelativePositionBias::RelativePositionBias(const RelativePositionBiasConfig& c)
     : config_(c), relative_attention_bias_(c.num_buckets, c.heads) {
   check_t5_buckets("RelativePositionBias", c.causal, c.num_buckets, c.max_distance);
   register_module("relative_attention_bias", relative_attention_bias_);
+  std::vector<int64_t> buckets;
+  for (int64_t distance = -c.max_distance; distance <= c.max_distance; ++distance)
+    buckets.push_back(t5_bucket(distance, c.causal, c.num_buckets, c.max_distance));
+  buckets_ = register_buffer("buckets", tensor(buckets), false);
 }
 
 Tensor RelativePositionBias::by_distance(int64_t i, int64_t j) const {
-  std::vector<int64_t> buckets;
-  for (int64_t distance = 1 - j; distance < i; ++distance)
-    buckets.push_back(t5_bucket(distance, config_.causal, config_.num_buckets, config_.max_distance));
-  const Tensor ids = tensor(buckets).to(relative_attention_bias_.weight.device());
+  const int64_t far = config_.max_distance;  // from there on all are in one bucket
+  const Tensor distance = clamp(places(1 - j, i, buckets_.device()), -far, far);
+  const Tensor ids = index_select(buckets_, 0, distance + far);
   return transpose(relative_attention_bias_(ids), 0, 1) * config_.scale;
 }
 
@@ -76,8 +81,7 @@ DynamicPositionBias::DynamicPositionBias(const DynamicPositionBiasConfig& c) : c
 
 Tensor DynamicPositionBias::by_distance(int64_t i, int64_t j) const {
   const Tensor weight = mlp_.at<Linear>(mlp_.size() - 1).weight;
-  Tensor x = arange(static_cast<double>(j - 1), static_cast<double>(-i), -1,
-                    {.dtype = is_half(weight.dtype()) ? float32 : weight.dtype(), .device = weight.device()});
+  Tensor x = neg(places(1 - j, i, weight.device())).to(is_half(weight.dtype()) ? float32 : weight.dtype());
   if (config_.log_distance) x = sign(x) * log(abs(x) + 1);
   x = unsqueeze(x, -1).to(weight.dtype());
   for (int64_t layer = 0; layer < mlp_.size(); ++layer) x = mlp_[layer].forward(x);
@@ -95,9 +99,7 @@ AlibiPositionalBias::AlibiPositionalBias(int64_t heads, std::optional<int64_t> t
 }
 
 Tensor AlibiPositionalBias::by_distance(int64_t i, int64_t j) const {
-  const Tensor distance =
-      abs(arange(static_cast<double>(1 - j), static_cast<double>(i), 1,
-                 {.dtype = is_half(slopes.dtype()) ? float32 : slopes.dtype(), .device = slopes.device()}));
+  const Tensor distance = abs(places(1 - j, i, slopes.device())).to(is_half(slopes.dtype()) ? float32 : slopes.dtype());
   return pad_heads(neg(distance) * squeeze(slopes, -1), 2, total_heads_);
 }
 

@@ -39,6 +39,7 @@ class RelativePositionBias : public PositionBias {
  private:
   RelativePositionBiasConfig config_;
   Embedding relative_attention_bias_;
+  Tensor buckets_;  // of the distances -max_distance ... max_distance
 };
 
 struct DynamicPositionBiasConfig {

@@ -1,3 +1,4 @@
+#include <weft/nn/xt/places.h>
 #include <weft/nn/xt/wrapper_parts.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -23,7 +24,7 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
   Tensor pos = call.pos;
   if (!pos.defined()) {
     emb->check_length(before + n);
-    pos = arange(before, before + n).to(device);
+    pos = places(before, before + n, device);
   }
   if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
   const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;
@@ -65,7 +66,7 @@ Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_l
 
 void start_to_mask(Call& call, int64_t n, Device device) {
   if (!call.seq_start_pos.defined()) return;
-  const Tensor real = ge(arange(n).to(device), unsqueeze(call.seq_start_pos, -1));
+  const Tensor real = ge(places(0, n, device), unsqueeze(call.seq_start_pos, -1));
   call.padding_mask = call.padding_mask.defined() ? logical_and(call.padding_mask, real) : real;
   call.seq_start_pos = {};
 }
