@@ -50,7 +50,8 @@ struct Turn {
 /// where an element has no more.
 template <class B>
 struct TileOf {
-  static constexpr int W = sizeof(B) < 4 ? 4 / sizeof(B) : 1, kWide = sizeof(B) == 4 ? 2 : 1, kSide = 32 * W * kWide;
+  static constexpr int W = sizeof(B) < 4 ? 4 / sizeof(B) : 1, kWide = sizeof(B) == 2 || sizeof(B) == 4 ? 2 : 1,
+                       kSide = 32 * W * kWide;
   static constexpr int kRows = kThreads / 32, kSteps = kSide / kRows;
   struct alignas(W * sizeof(B)) Few {
     B v[W];

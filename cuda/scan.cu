@@ -143,41 +143,70 @@ __device__ typename A::State join_before(A scan, typename A::State mine, uint32_
   return scan.join(warps_before, before);
 }
 
+// The elements [begin, end) of a lane that a group of threads takes, and how the operands lie along dim.
+struct Part {
+  int64_t at[2] = {}, begin = 0, end = 0;
+  uint32_t member, number, row, segment;
+  WalkOperand y, x;
+
+  __device__ explicit Part(const Job& j) : y(j.lanes.operand[0]), x(j.lanes.operand[1]) {
+    member = threadIdx.x % j.group, number = blockIdx.x * (kThreads / j.group) + threadIdx.x / j.group;
+    row = number / j.segments, segment = number - row * j.segments;
+    y.inner = j.step[0], x.inner = j.step[1];
+    if (row >= j.lanes.packs) return;  // no such lane: nothing to do but to take part
+    locate(j.lanes, 1, row, at);
+    begin = segment * j.segment, end = min(begin + j.segment, j.length);
+  }
+};
+
 template <class A>
 __global__ void __launch_bounds__(kThreads)
-    along_kernel(A scan, const __grid_constant__ Job j, typename A::State* totals) {
-  using C = typename A::C;
+    along_totals_kernel(A scan, const __grid_constant__ Job j, typename A::State* totals) {
+  __shared__ typename A::State of_warp[kThreads / 32];
+  const Part part(j);
+  typename A::State total = scan.none(), whole;
+  const int64_t tile = int64_t{j.group} * V;
+  for (int64_t t = part.begin + part.member * V; t < part.end; t += kAhead * tile) {
+    Values<typename A::C, Any, V, kAhead> in;
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      const int64_t from = t + u * tile, left = part.end - from;
+      if (left > 0) in.load(u, part.x, part.at[1] + from * j.step[1], left < V ? static_cast<int>(left) : V);
+    }
+    in.convert(part.x);
+#pragma unroll
+    for (int i = 0; i < kAhead * V; ++i) {
+      const int64_t at = t + i / V * tile + i % V;
+      if (at < part.end) total = scan.join(total, scan.of(in.value[i], j.first + j.sign * at));
+    }
+  }
+  join_before(scan, total, j.group, of_warp, whole);
+  if (part.row < j.lanes.packs && part.member == 0) totals[part.number] = whole;
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads)
+    along_kernel(A scan, const __grid_constant__ Job j, const typename A::State* totals) {
   using State = typename A::State;
   __shared__ State of_warp[kThreads / 32];
-  const uint32_t member = threadIdx.x % j.group, number = blockIdx.x * (kThreads / j.group) + threadIdx.x / j.group;
-  const uint32_t row = number / j.segments, segment = number - row * j.segments;
-  int64_t at[2] = {};
-  const bool there = row < j.lanes.packs;
-  if (there) locate(j.lanes, 1, row, at);
-  WalkOperand x = j.lanes.operand[1], y = j.lanes.operand[0];  // as they are along dim
-  x.inner = j.step[1], y.inner = j.step[0];
-
+  const Part part(j);
   State carry = scan.none();
-  if (!j.totals_only && there) {
-    for (uint32_t s = 0; s < segment; ++s) carry = scan.join(carry, totals[int64_t{row} * j.segments + s]);
+  if (part.row < j.lanes.packs) {
+    for (uint32_t s = 0; s < part.segment; ++s) carry = scan.join(carry, totals[int64_t{part.row} * j.segments + s]);
   }
-  const int64_t begin = segment * j.segment, end = there ? min(begin + j.segment, j.length) : begin;
   const int64_t tiles = (j.segment + j.group * V - 1) / (j.group * V);  // the same for all threads of a block
-  State whole, total = scan.none();
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t t = begin + (tile * j.group + member) * V;
-    const int count = static_cast<int>(min(max(end - t, int64_t{0}), int64_t{V}));
-    Values<C, Any, V, 1> in;
-    if (count > 0) in.load(0, x, at[1] + t * j.step[1], count);
-    in.convert(x);
-    State upto[V];
-    if (!j.totals_only) total = scan.none();
+    const int64_t t = part.begin + (tile * j.group + part.member) * V;
+    const int count = static_cast<int>(min(max(part.end - t, int64_t{0}), int64_t{V}));
+    Values<typename A::C, Any, V, 1> in;
+    if (count > 0) in.load(0, part.x, part.at[1] + t * j.step[1], count);
+    in.convert(part.x);
+    State upto[V], total = scan.none(), whole;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       if (i < count) total = scan.join(total, scan.of(in.value[i], j.first + j.sign * (t + i)));
       upto[i] = total;
     }
-    if (j.totals_only) continue;
     const State before = scan.join(carry, join_before(scan, total, j.group, of_warp, whole));
     carry = scan.join(carry, whole);
     if (count == 0) continue;
@@ -189,11 +218,8 @@ __global__ void __launch_bounds__(kThreads)
                                       : scan.join(before, upto[i > 0 ? i - 1 : 0]);
       out.value[i] = scan.result(mine);
     }
-    out.store(0, y, at[0] + t * j.step[0], count);
+    out.store(0, part.y, part.at[0] + t * j.step[0], count);
   }
-  if (!j.totals_only) return;
-  join_before(scan, total, j.group, of_warp, whole);
-  if (there && member == 0) totals[number] = whole;
 }
 
 // What all segments of a lane have in all, where only that is wanted.
@@ -264,12 +290,17 @@ void run(A scan, const Tensor& x, int64_t dim, bool exclusive, bool reverse, boo
   const int64_t least = along ? kThreads * V * 4 : 32;  // elements that a segment is worth having for
   const int64_t segments = std::clamp<int64_t>(4 * 132 / blocks, 1, std::clamp<int64_t>(n / least, 1, 128));
   j.segments = static_cast<uint32_t>(segments);
-  j.segment = (n + segments - 1) / segments;
+  j.segment = ((n + segments - 1) / segments + V - 1) / V * V;  // packs stay aligned
 
   const int64_t threads = int64_t{j.lanes.packs} * segments * (along ? j.group : 1);
-  auto* kernel = along ? along_kernel<A> : across_kernel<A>;
   auto start = [&](typename A::State* totals) {
-    kernel<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream()>>>(scan, j, totals);
+    const auto blocks = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+    if (!along)
+      across_kernel<A><<<blocks, kThreads, 0, stream()>>>(scan, j, totals);
+    else if (j.totals_only)
+      along_totals_kernel<A><<<blocks, kThreads, 0, stream()>>>(scan, j, totals);
+    else
+      along_kernel<A><<<blocks, kThreads, 0, stream()>>>(scan, j, totals);
     check_cuda(cudaGetLastError(), "scan");
   };
   if (segments == 1 && !last_only) return start(nullptr);

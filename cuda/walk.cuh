@@ -8,6 +8,8 @@
 
 #include <weft/cuda/common.cuh>
 
+#include <cstdlib>
+
 namespace weft::cuda {
 
 /// i / size for i < 2^31 without a division (Granlund and Montgomery, PLDI 1994).

@@ -196,15 +196,14 @@ def evaluate(case, attempt, rounding=0.0):
         return result
 
     target = resolve(package, case.module)
-    module = None
+    module, hooks = None, []
     if inspect.isclass(target):
         with mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype) if case.exact_softmax else nullcontext():
             module = build(package, {"class": case.module, **case.config}).double()
         module.train(case.config.get("training", False))
         randomise(module, g)
         if rounding:
-            for submodule in module.modules():
-                submodule.register_forward_hook(disturbed_result)
+            hooks = [submodule.register_forward_hook(disturbed_result) for submodule in module.modules()]
             with torch.no_grad():
                 for p in module.parameters():
                     if p.requires_grad:
@@ -233,6 +232,8 @@ def evaluate(case, attempt, rounding=0.0):
     upstream = {i: disturbed(t) for i, t in upstream.items()}
     if differentiable:
         torch.autograd.backward([outputs[i] for i in differentiable], list(upstream.values()))
+    for hook in hooks:  # a default argument of an original can be a module that outlives this one
+        hook.remove()
 
     tensors = {}
     if module is not None:
