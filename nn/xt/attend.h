@@ -42,7 +42,8 @@ class Attend : public Module {
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
                     const Tensor& prev_attn, Intermediates* out) const;
   using Module::operator();
-  /// Has f make the weights wherever a plain softmax does: to compare with other arithmetic. With flash it is not asked.
+  /// Has f make the weights wherever a plain softmax does: to compare with other arithmetic. With flash it is not
+  /// asked.
   void set_softmax(AttentionWeightsFn f) { softmax_ = std::move(f); }
   std::string name() const override { return "Attend"; }
 

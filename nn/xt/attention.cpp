@@ -2,8 +2,8 @@
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>
 #include <weft/nn/xt/attention.h>
-#include <weft/nn/xt/rotary_embedding.h>
 #include <weft/nn/xt/places.h>
+#include <weft/nn/xt/rotary_embedding.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/norm.h>

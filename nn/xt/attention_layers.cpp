@@ -208,8 +208,7 @@ AttentionLayers::AttentionLayers(const AttentionLayersConfig& given) : config_(g
     adaptive_mlp_ = std::make_shared<Linear>(c.dim_condition.value_or(c.dim), condition_features(), false);
     register_module("adaptive_mlp", std::make_shared<Sequential>(adaptive_mlp_, std::make_shared<SiLU>()));
   }
-  if ((c.pre_norm && c.pre_norm_has_final_norm) || c.resi_dual)
-    final_norm_ = register_module("final_norm", make_norm());
+  if (c.pre_norm || c.resi_dual) final_norm_ = register_module("final_norm", make_norm());
   if (c.reinject_input)
     reinject_input_proj_ = register_module("reinject_input_proj", std::make_shared<Linear>(c.dim, c.dim, false));
   if (c.learned_reinject_input_gate)

@@ -39,7 +39,7 @@ Fields fields(AttentionLayersConfig& c);
 /// head;
 /// - attention options that need causal attention or positions (use_cope, selective, data_dependent_alibi) are not
 ///   passed on to cross-attention;
-/// - resi_dual, which the README of that version still lists, exists; pre_norm_has_final_norm is honoured.
+/// - resi_dual, which the README of that version still lists, exists.
 class AttentionLayers : public Module {
  public:
   using Config = AttentionLayersConfig;

@@ -116,7 +116,7 @@ inline Fields fields(DataDependentAlibiKwargs& c) {
   X(P, bool, adaptive_condition_mlp, false, "a layer on the condition before its uses", "attention_layers")              \
   X(P, int64_t, adaptive_condition_mlp_expansion, 4, "its output features over its input's", "attention_layers")         \
   X(P, bool, pre_norm, true, "norm before a sublayer; else after adding the residual", "attention_layers")               \
-  X(P, bool, pre_norm_has_final_norm, true, "with pre_norm: a last norm after all sublayers", "attention_layers")        \
+  X(P, bool, pre_norm_has_final_norm, true, "no effect, as in 2.0.4: with pre_norm a last norm is always there", "attention_layers") \
   X(P, bool, residual_attn, false, "scores += the previous attention's (arXiv:2012.11747)", "attend")                    \
   X(P, bool, cross_residual_attn, false, "the same between cross-attentions", "attend")                                  \
   X(P, bool, sandwich_norm, false, "a norm after a sublayer too (arXiv:2105.13290)", "attention_layers")                 \

@@ -1,3 +1,4 @@
+#include <weft/nn/xt/places.h>
 #include <weft/nn/xt/position.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -44,7 +45,9 @@ ScaledSinusoidalEmbedding::ScaledSinusoidalEmbedding(int64_t dim, double theta) 
 
 Tensor ScaledSinusoidalEmbedding::forward(const Tensor& positions) const {
   // An angle reaches the length of the text; a half-precision frequency would be off by whole turns there.
-  const Tensor f = is_half(inv_freq.dtype()) ? frequencies(half_dim_, theta_).to(positions.device()) : inv_freq;
+  const Tensor f = is_half(inv_freq.dtype()) ? pow(Scalar(theta_), places(0, half_dim_, inv_freq.device()).to(float32) *
+                                                                       (-1 / static_cast<double>(half_dim_)))
+                                             : inv_freq;
   const Tensor angles = unsqueeze(positions.to(f.dtype()), -1) * f;  // [..., dim / 2]
   return cat({sin(angles), cos(angles)}, -1).to(scale.dtype()) * scale;
 }

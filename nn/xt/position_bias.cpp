@@ -3,8 +3,8 @@
 #include <weft/nn/norm.h>
 #include <weft/nn/relative_position.h>
 #include <weft/nn/xt/norm.h>
-#include <weft/nn/xt/position_bias.h>
 #include <weft/nn/xt/places.h>
+#include <weft/nn/xt/position_bias.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/index.h>
@@ -99,8 +99,7 @@ AlibiPositionalBias::AlibiPositionalBias(int64_t heads, std::optional<int64_t> t
 }
 
 Tensor AlibiPositionalBias::by_distance(int64_t i, int64_t j) const {
-  const Tensor distance =
-      abs(places(1 - j, i, slopes.device())).to(is_half(slopes.dtype()) ? float32 : slopes.dtype());
+  const Tensor distance = abs(places(1 - j, i, slopes.device())).to(is_half(slopes.dtype()) ? float32 : slopes.dtype());
   return pad_heads(neg(distance) * squeeze(slopes, -1), 2, total_heads_);
 }
 

@@ -1,7 +1,9 @@
+#include <weft/nn/xt/places.h>
 #include <weft/nn/xt/rotary_embedding.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/shape.h>
 
 #include <cmath>
@@ -9,13 +11,17 @@
 namespace weft::xt {
 namespace {
 
-// In float32, as the original computes them.
-Tensor frequencies(const RotaryEmbeddingConfig& c) {
+double stretched_base(const RotaryEmbeddingConfig& c) {
   const double stretch =
       c.base_rescale_factor == 1
           ? 1
           : std::pow(c.base_rescale_factor, static_cast<double>(c.dim) / static_cast<double>(c.dim - 2));
-  const auto base = static_cast<float>(c.base * stretch);
+  return c.base * stretch;
+}
+
+// In float32, as the original computes them.
+Tensor frequencies(const RotaryEmbeddingConfig& c) {
+  const auto base = static_cast<float>(stretched_base(c));
   std::vector<float> f;
   for (int64_t k = 0; k < c.dim; k += 2)
     f.push_back(1 / std::pow(base, static_cast<float>(k) / static_cast<float>(c.dim)));
@@ -30,10 +36,15 @@ Tensor scales(const RotaryEmbeddingConfig& c) {
   return tensor(s);
 }
 
-// The last n places, with a dimension for heads: [b or 1, 1, n, r / 2].
-Tensor last_places(const Tensor& x, int64_t n, DType dtype) {
-  return unsqueeze(slice(x, 1, x.size(1) - n), 1).to(dtype);
+// The same where they are needed: for models whose own are of half precision. An angle reaches the length of the text,
+// and such a frequency would be off by whole turns.
+Tensor pair_shares(const RotaryEmbeddingConfig& c, Device device) {  // 0, 2 / dim, 4 / dim, ...
+  return places(0, c.dim / 2, device).to(float32) * (2 / static_cast<double>(c.dim));
 }
+Tensor frequencies(const RotaryEmbeddingConfig& c, Device device) {
+  return pow(Scalar(stretched_base(c)), neg(pair_shares(c, device)));
+}
+Tensor scales(const RotaryEmbeddingConfig& c, Device device) { return (pair_shares(c, device) + 0.4) / 1.4; }
 
 }  // namespace
 
@@ -49,46 +60,36 @@ RotaryEmbedding::RotaryEmbedding(const RotaryEmbeddingConfig& c) : config_(c) {
 Tensor RotaryEmbedding::angles(const Tensor& positions) const {
   check(positions.dim() == 1 || positions.dim() == 2, "RotaryEmbedding: expected positions [n] or [b, n], got ",
         positions.shape());
-  // At least float32: an angle reaches the length of the text, and a half-precision frequency would be off by whole
-  // turns.
-  const Tensor f = is_half(inv_freq.dtype()) ? frequencies(config_).to(inv_freq.device()) : inv_freq;
-  const Tensor p = positions.dim() == 1 ? unsqueeze(positions, 0) : positions;
-  const Tensor a = unsqueeze(p.to(f.dtype()), -1) * f;  // [b or 1, n, dim / 2]
+  const Tensor f = is_half(inv_freq.dtype()) ? frequencies(config_, inv_freq.device()) : inv_freq;
+  const Tensor a = unsqueeze(positions.to(f.dtype()), -1) * f;  // [..., n, dim / 2]
   return config_.interpolation_factor == 1 ? a : a / config_.interpolation_factor;
 }
 
 Rotation RotaryEmbedding::at(const Tensor& positions, std::optional<double> middle) const {
-  const Tensor a = angles(positions);
-  Rotation r{cos(a), sin(a), {}};
+  Rotation r{angles(positions), {}};
   if (!config_.use_xpos) return r;
-  const Tensor p = positions.dim() == 1 ? unsqueeze(positions, 0) : positions;
-  const Tensor from_middle =
-      middle ? p.to(a.dtype()) - *middle : p.to(a.dtype()) - floor((amax(p).to(a.dtype()) + 1) / 2);
-  const Tensor base = is_half(scale.dtype()) ? scales(config_).to(scale.device()) : scale;
+  const Tensor p = positions.to(r.angles.dtype());
+  const Tensor from_middle = middle ? p - *middle : p - floor((amax(p) + 1) / 2);
+  const Tensor base = is_half(scale.dtype()) ? scales(config_, scale.device()) : scale;
   r.scale = pow(base, unsqueeze(from_middle / config_.scale_base, -1));
   return r;
 }
 
 Tensor RotaryEmbedding::forward(const Tensor& positions) const {
-  const Tensor a = unsqueeze(angles(positions), -1);
+  const Tensor a = unsqueeze(angles(positions.dim() == 1 ? unsqueeze(positions, 0) : positions), -1);
   return flatten(cat({a, a}, -1), -2, -1);
 }
 
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& r, bool is_key) {
-  const int64_t n = t.size(-2), pairs = r.cos.size(-1);
-  check(n <= r.cos.size(1) && 2 * pairs <= t.size(-1), "apply_rotary_pos_emb: ", r.cos.shape(), " turns do not fit ",
-        t.shape());
-  // Turned in at least float32.
-  const DType dtype = is_half(t.dtype()) ? float32 : t.dtype();
-  Tensor c = last_places(r.cos, n, dtype), s = last_places(r.sin, n, dtype);
-  if (r.scale.defined()) {
-    const Tensor by = last_places(r.scale, n, dtype);
-    c = is_key ? c / by : c * by, s = is_key ? s / by : s * by;
-  }
-  const Tensor turning = unflatten(slice(t, -1, 0, 2 * pairs), -1, {pairs, 2}).to(dtype);
-  const Tensor x = select(turning, -1, 0), y = select(turning, -1, 1);
-  const Tensor turned = flatten(stack({x * c - y * s, y * c + x * s}, -1), -2, -1).to(t.dtype());
-  return 2 * pairs == t.size(-1) ? turned : cat({turned, slice(t, -1, 2 * pairs)}, -1);
+  const int64_t n = t.size(-2), given = r.angles.size(-2);
+  check(n <= given, "apply_rotary_pos_emb: ", given, " turns for ", n, " places");
+  const auto last = [&](const Tensor& x) {
+    const Tensor places = slice(x, -2, given - n);
+    return places.dim() == 3 && places.size(0) == 1 ? squeeze(places, 0) : places;
+  };
+  RotaryOptions options;
+  if (r.scale.defined()) options.scale = is_key ? 1 / last(r.scale) : last(r.scale);
+  return rotary(t, last(r.angles), options);
 }
 
 }  // namespace weft::xt

@@ -6,10 +6,10 @@
 
 namespace weft::xt {
 
-/// The angles that some places turn queries and keys by, in radians. Each [b or 1, n, r / 2]; scale undefined but for
-/// xPos.
+/// The angles that some places turn queries and keys by, in radians, and for xPos what queries are multiplied by: [n, r
+/// / 2], or [b or 1, n, r / 2].
 struct Rotation {
-  Tensor cos, sin, scale;
+  Tensor angles, scale;
 };
 
 /// Turns the features (2k, 2k + 1), k < r / 2, of t [b, h, n, d] by the last n places of the rotation and multiplies

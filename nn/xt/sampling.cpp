@@ -40,6 +40,14 @@ Tensor top_p(const Tensor& logits, double thres) {
   return scatter(logits, 1, indices, masked_fill(values, gt(before, thres), kNever));
 }
 
+Tensor min_p(const Tensor& logits, double min_p) { return top_a(logits, 1, min_p); }
+
+Tensor top_a(const Tensor& logits, double min_p_pow, double min_p_ratio) {
+  check_logits("top_a", logits);
+  const Tensor p = softmax(logits, -1);
+  return masked_fill(logits, lt(p, pow(amax(p, -1, keepdim), min_p_pow) * min_p_ratio), kNever);
+}
+
 Tensor sample(const Tensor& logits, double temperature, const FilterLogitsFn& filter, Generator& generator) {
   if (temperature == 0) return argmax(logits, -1, keepdim);
   const Tensor kept = filter ? filter(logits.to(float32)) : logits.to(float32);

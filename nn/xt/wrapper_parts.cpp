@@ -1,5 +1,5 @@
-#include <weft/nn/xt/wrapper_parts.h>
 #include <weft/nn/xt/places.h>
+#include <weft/nn/xt/wrapper_parts.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>

@@ -282,7 +282,7 @@ Subject rotary(const Json& config) {
             }
             Tensors out{m->forward(t)};
             if (const Tensor scale = m->at(t).scale; scale.defined()) {
-              const Tensor s = scale.unsqueeze(-1);
+              const Tensor s = (scale.dim() == 2 ? scale.unsqueeze(0) : scale).unsqueeze(-1);
               Shape twice = s.shape();
               twice.back() = 2;
               out.push_back(s.expand(twice).flatten(-2, -1));
@@ -539,6 +539,17 @@ Subject dpo(const Json& given) {
           }};
 }
 
+// A filter of logits, and how it is called.
+Factory filter(std::function<Tensor(const Tensor&, Arguments&)> f) {
+  return [f](const Json& config) -> Subject {
+    check(config.empty(), "filter: takes no options");
+    return {nullptr, [f](Arguments& a) -> Tensors {
+              a.bind({"logits"});
+              return {f(a.tensor("logits"), a)};
+            }};
+  };
+}
+
 Subject nonautoregressive(const Json& given) {
   Json config = given;
   const Json net = extract(config, "net"), critic = extract(config, "token_critic");
@@ -589,6 +600,15 @@ void add_xt(Table& t) {
   add("XValAutoregressiveWrapper", xval_loss);
   add("NonAutoregressiveWrapper", nonautoregressive);
   add("NeoMLP", neo_mlp);
+  add("top_k", filter([](const Tensor& l, Arguments& a) {
+        const int64_t k = a.integer("k", 0);
+        return xt::top_k(l, a.number("frac_num_tokens", 0.1), k > 0 ? std::optional(k) : std::nullopt);
+      }));
+  add("top_p", filter([](const Tensor& l, Arguments& a) { return top_p(l, a.number("thres", 0.9)); }));
+  add("min_p", filter([](const Tensor& l, Arguments& a) { return min_p(l, a.number("min_p", 0.1)); }));
+  add("top_a", filter([](const Tensor& l, Arguments& a) {
+        return top_a(l, a.number("min_p_pow", 2), a.number("min_p_ratio", 0.02));
+      }));
   add("DPO", dpo);
 }
 
