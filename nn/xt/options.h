@@ -1,5 +1,5 @@
 // The options of x-transformers, one row each: what the config structs are made of, what is read from JSON, and what
-// the table in docs/xt.md is printed from.
+// docs/xt_options.md is printed from.
 //
 // A row is X(P, type, name, default, "what it does; where it is from", "file"). P is a prefix: AttentionLayers takes
 // the options of Attention as attn_..., those of FeedForward as ff_..., and XTransformer takes all of them as enc_...

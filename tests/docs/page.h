@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/autograd/node.h>
+#include <weft/nn/data/bpe.h>
 #include <weft/weft.h>
 #ifdef WEFT_CUDA
 #include <weft/cuda/graph.h>
