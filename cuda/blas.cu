@@ -153,7 +153,8 @@ bool multiply_in_parts(const Product& p) {
   if (!is_half(p.a.dtype) || p.aux || work_of(p) < kWork) return false;
   const bool a_rows = p.a.col_stride == 1, b_rows = p.b.col_stride == 1;
   const int64_t m = p.y.rows, n = p.y.cols, k = p.a.cols;
-  const int64_t rest_m = a_rows ? 0 : m % kHalves, rest_n = n % kHalves, rest_k = a_rows || !b_rows ? k % kHalves : 0;
+  const auto rest = [](bool matters, int64_t size) { return matters && size > kHalves ? size % kHalves : 0; };
+  const int64_t rest_m = rest(!a_rows, m), rest_n = rest(true, n), rest_k = rest(a_rows || !b_rows, k);
   if (rest_n > 0)
     return multiply(part_of_columns(p, 0, n - rest_n)) && multiply(part_of_columns(p, n - rest_n, rest_n));
   if (rest_m > 0) return multiply(part_of_rows(p, 0, m - rest_m)) && multiply(part_of_rows(p, m - rest_m, rest_m));

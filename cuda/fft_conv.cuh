@@ -17,12 +17,6 @@ struct ConvArgs {
 
 // --- rows and spectra in memory ----------------------------------------------------------------------------------
 
-__device__ inline void prefetch(const void* p) {
-#ifdef __CUDA_ARCH__
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-#endif
-}
-
 /// f(pointer to the element at offset), for a dtype that is computed in float.
 template <class F>
 __device__ void with_elements(Data x, int64_t offset, F f) {
@@ -48,13 +42,6 @@ __device__ void load_row(const Tile& tile, Data row, int64_t offset, int64_t n, 
       x[m] = {at < n ? static_cast<float>(p[at]) : 0.0f, 0.0f};
     });
   });
-}
-// Brings a row that is read next into the L2 cache, 128 bytes a thread at a time.
-template <class Tile>
-__device__ void prefetch_row(const Tile& tile, Data row, int64_t offset, int64_t n) {
-  const int64_t size = Tile::kWhole ? static_cast<int64_t>(size_of(row.dtype)) : int64_t{sizeof(Cx)};
-  const char* p = static_cast<const char*>(row.data) + offset * size;
-  for (int64_t at = 128 * tile.t; at < n * size; at += 128 * Tile::kRowThreads) prefetch(p + at);
 }
 template <class Tile>
 __device__ void multiply_row(const Tile& tile, Data row, int64_t offset, int n, Cx (&x)[32]) {
@@ -155,7 +142,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads) conv_ker
     const int64_t row = (int64_t{b} * a.channels + h) * a.n;
     Cx x[32];
     load_row(tile, a.u, row, n, x);
-    if (b + Tile::kRows < last) prefetch_row(tile, a.u, row + int64_t{Tile::kRows} * a.channels * a.n, n);
     tile.template forward<Tile::kWhole>(x);
     multiply_spectrum(tile, a.spectra + int64_t{h} * Tile::kPoints, false, x);
     tile.inverse(x);
@@ -177,7 +163,6 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kThreads < 256 ? 384 / T
   const int h = static_cast<int>(blockIdx.x) / a.chunks, first = static_cast<int>(blockIdx.x) % a.chunks * a.chunk;
   const int last = min(first + a.chunk, a.batch);
   const int begin = a.sums || a.dgate.data ? 0 : 1, end = a.sums || a.du.data ? 2 : 1;
-  const int64_t next = int64_t{Tile::kRows} * a.channels * a.n;
   Cx sum[32];
   unroll<32>([&](auto r) { sum[r] = {0.0f, 0.0f}; });
   for (int b0 = first; b0 < last; b0 += Tile::kRows) {
@@ -187,10 +172,6 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kThreads < 256 ? 384 / T
     for (int turn = begin; turn < end; ++turn) {
       Cx x[32];
       load_row(tile, turn ? a.dy : a.u, row, n, x);
-      if (turn + 1 < end)
-        prefetch_row(tile, a.dy, row, n);
-      else if (b + Tile::kRows < last)
-        prefetch_row(tile, begin ? a.dy : a.u, row + next, n);
       if (turn && a.gate.data) multiply_row(tile, a.gate, row, n, x);
       tile.template forward<Tile::kWhole>(x);
       if (a.sums && turn == 0) store_spectrum(tile, kept, x);

@@ -39,8 +39,7 @@ template <class F>
 void for_part_groups(const ConvArgs& a, int copies, F f) {
   with_parts(a.n, [&]<int M>(std::integral_constant<int, M> parts) {
     const int64_t N = int64_t{M} * kPart, bytes = (int64_t{copies} * a.batch + 2) * N * int64_t{sizeof(Cx)};
-    // so little that what one kernel writes is still in the L2 cache when the next one reads it
-    for_groups(a, N, bytes, int64_t{48} << 20, [&](const Group& g) {
+    for_groups(a, N, bytes, int64_t{128} << 20, [&](const Group& g) {
       ConvArgs p;
       p.batch = a.batch, p.channels = static_cast<int>(g.count * M), p.n = kPart;
       f(g, p, parts);

@@ -26,14 +26,14 @@ struct RowTile {
   static_assert(Whole || W > 1);
   static constexpr bool kWhole = Whole;
   static constexpr int kPoints = 32 * L * W, kRowThreads = L * W, kRows = 32 / L, kThreads = kRowThreads * kRows;
-  // Parts of a row are matrices [32, L]: a row padded by one number, and a part of 8 by 8 more, spread a column and
-  // what lies side by side over all banks.
-  static constexpr int kPitch = L + 1, kPart = 32 * kPitch + (L == 8 ? 8 : 0);
-  static constexpr int kBlockRoots = W > 1 ? W *kRowThreads : 0, kLaneRoots = 12 * L;
-  static constexpr int kBytes = (W * kRows * kPart + kBlockRoots + kLaneRoots) * static_cast<int>(sizeof(Cx));
+  // A part is a matrix [32, L] whose rows are padded by one number: its columns then spread over all banks. With L = 8
+  // the parts of neighbouring rows are kept apart by 8 more.
+  static constexpr int kPitch = L + 1, kPartPitch = 32 * kPitch + (L == 8 ? 8 : 0);
+  static constexpr int kBlockRoots = (W > 1 ? W : 0) * kRowThreads, kLaneRoots = 12 * L;
+  static constexpr int kBytes = (W * kRows * kPartPitch + kBlockRoots + kLaneRoots) * static_cast<int>(sizeof(Cx));
 
   int row, part, lane, t;  // which of the block's rows, which part of it, where in the part, where in the row
-  Cx* exchange;            // [W, kPart]: of this row
+  Cx* exchange;            // [W, kPartPitch]: of this row
   Cx* block_roots;         // [W, kRowThreads]: e^(-2πi·t·(p + 1/4)/N)
   Cx* lane_roots;  // [12, L]: e^(-2πi·lane·e/32L) for e = 0 … 3 (+ 1/4 if this is the first pass), then 0, 4 … 28
 
@@ -42,8 +42,8 @@ struct RowTile {
     const int thread = static_cast<int>(threadIdx.x);
     row = kRows > 1 ? thread / kRowThreads : 0, t = kRows > 1 ? thread % kRowThreads : thread;
     part = W > 1 ? t / L : 0, lane = W > 1 ? t % L : t;
-    exchange = memory + row * W * kPart;
-    block_roots = memory + kRows * W * kPart;
+    exchange = memory + row * W * kPartPitch;
+    block_roots = memory + kRows * W * kPartPitch;
     lane_roots = block_roots + kBlockRoots;
     if constexpr (W > 1) {
       for (int p = 0; p < W; ++p) block_roots[p * kRowThreads + t] = unit_root(t * (4 * p + kWhole), 4 * kPoints);
@@ -72,16 +72,16 @@ struct RowTile {
     if constexpr (W > 1) {
       first_pass<Real>(x);
       __syncthreads();
-      unroll<32>([&](auto m) { x[m] = exchange[part * kPart + lane + L * m]; });
+      unroll<32>([&](auto m) { x[m] = exchange[part * kPartPitch + lane + L * m]; });
     } else {
       unroll<32>([&](auto m) { x[m] = quarter<m, 32, Real>(x[m]); });
     }
     dft<32, false>(x);
     turn_lanes<false>(x);
     __syncwarp();
-    unroll<32>([&](auto k) { exchange[part * kPart + kPitch * k + lane] = x[k]; });
+    unroll<32>([&](auto k) { exchange[part * kPartPitch + kPitch * k + lane] = x[k]; });
     __syncwarp();
-    unroll<32>([&](auto r) { x[r] = exchange[part * kPart + kPitch * (lane + r / L * L) + r % L]; });
+    unroll<32>([&](auto r) { x[r] = exchange[part * kPartPitch + kPitch * (lane + r / L * L) + r % L]; });
     dft_lanes<false>(x);
   }
 
@@ -89,14 +89,14 @@ struct RowTile {
   __device__ void inverse(Cx (&x)[32]) const {
     dft_lanes<true>(x);
     __syncwarp();
-    unroll<32>([&](auto r) { exchange[part * kPart + kPitch * (lane + r / L * L) + r % L] = x[r]; });
+    unroll<32>([&](auto r) { exchange[part * kPartPitch + kPitch * (lane + r / L * L) + r % L] = x[r]; });
     __syncwarp();
-    unroll<32>([&](auto k) { x[k] = exchange[part * kPart + kPitch * k + lane]; });
+    unroll<32>([&](auto k) { x[k] = exchange[part * kPartPitch + kPitch * k + lane]; });
     turn_lanes<true>(x);
     dft<32, true>(x);
     if constexpr (W > 1) {
       __syncwarp();
-      unroll<32>([&](auto m) { exchange[part * kPart + lane + L * m] = x[m]; });
+      unroll<32>([&](auto m) { exchange[part * kPartPitch + lane + L * m] = x[m]; });
       __syncthreads();
       last_pass(x);
     } else {
@@ -114,7 +114,7 @@ struct RowTile {
       unroll<W>([&](auto a) { c[a] = Whole ? quarter<a, W, Real>(x[b + kSets * a]) : x[b + kSets * a]; });
       dft<W, false>(c);
       unroll<W>([&](auto p) {  // e^(-2πi·(t + kRowThreads·b)·(p + 1/4)/N)
-        exchange[p * kPart + kRowThreads * b + t] =
+        exchange[p * kPartPitch + kRowThreads * b + t] =
             rotate<b*(4 * p + Whole), 128, false>(c[p] * block_roots[p * kRowThreads + t]);
       });
     });
@@ -124,7 +124,7 @@ struct RowTile {
     unroll<kSets>([&](auto b) {
       Cx c[W];
       unroll<W>([&](auto p) {
-        const Cx v = exchange[p * kPart + kRowThreads * b + t];
+        const Cx v = exchange[p * kPartPitch + kRowThreads * b + t];
         c[p] = mul_conj(rotate<b*(4 * p + Whole), 128, true>(v), block_roots[p * kRowThreads + t]);
       });
       dft<W, true>(c);

@@ -328,7 +328,7 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
     const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
     return in_registers<T, 128>(n, packed, [&]<class S>(S) {
       const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
-      norm_backward_kernel<T, S><<<partial.blocks, kThreads, 0, stream()>>>(
+      norm_backward_kernel<T, S><<<partial.blocks, S::threads, 0, stream()>>>(
           a, x.data<T>(), dy.data<T>(), pointer<T>(dsum), dx.data<T>(), partial.w, partial.b);
       check_cuda(cudaGetLastError(), "norm");
       partial.sum(n, dweight, dbias);

@@ -492,8 +492,9 @@ auto activation_backward(BinaryOp grad_op, const Tensor& x, F derivative) {
 }  // namespace
 
 Tensor sigmoid(const Tensor& x) {
-  return float_function("sigmoid", UnaryOp::sigmoid, x,
-                        [](const Tensor& dy, const Tensor& y) -> Grads { return {mul(dy, mul(y, sub(1, y)))}; });
+  return float_function("sigmoid", UnaryOp::sigmoid, x, [x](const Tensor& dy, const Tensor& y) -> Grads {
+    return {mul(dy, mul(y, sigmoid(neg(x))))};  // 1 - y would lose its digits where y is almost 1
+  });
 }
 Tensor softplus(const Tensor& x) {
   return float_function("softplus", UnaryOp::softplus, x,

@@ -57,7 +57,7 @@ void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
 }
 
 void sum_product(const Tensor& a, const Tensor& b, Tensor& y) {
-  Tensor product = empty(a.shape(), promote(a.dtype(), b.dtype()));
+  Tensor product = empty(a.shape(), promote(a.dtype(), b.dtype()), a.device());
   binary(BinaryOp::mul, a, b, product);
   reduce(ReduceOp::sum, product, y);
 }

@@ -66,7 +66,7 @@ void fft_conv_backward(const Tensor& u, const Tensor& k, const Tensor& k_rev, co
       write_back<T>(out, dgate);
     }
     if (gate.defined()) {
-      Tensor gated = empty(g.shape(), g.dtype());
+      Tensor gated = empty(g.shape(), g.dtype(), g.device());
       multiply<T>(g, gate, gated);
       g = gated;
     }

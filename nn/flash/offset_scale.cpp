@@ -14,7 +14,7 @@ OffsetScale::OffsetScale(const OffsetScaleConfig& config) {
   init::normal_(gamma, 0, 0.02);
 }
 
-Tensor OffsetScale::forward(const Tensor& x) const { return addcmul(beta, unsqueeze(x, -2), gamma); }
+Tensor OffsetScale::forward(const Tensor& x) const { return unsqueeze(x, -2) * gamma + beta; }
 
 Tensors OffsetScale::heads(const Tensor& x) const {
   return unbind(forward(x), -2);  // of [..., h, d]

@@ -42,14 +42,19 @@ Tensor composed_conv(const Tensor& u, const Tensor& k, const Tensor& D, const Te
 
 TEST_CASE("fft_conv: equals its composition of transforms, and so do its gradients, fused and of second order") {
   for (int64_t taps : {5, 12, 20}) {
-    for (bool both_sides : {false, true}) {
+    for (int variant = 0; variant < 4; ++variant) {
+      const bool both_sides = variant % 2, gated = variant / 2;
       CAPTURE(taps);
       CAPTURE(both_sides);
+      CAPTURE(gated);
       Tensors in = {values({2, 3, 12}, 1), values({3, taps}, 2), values({3}, 3)};
       if (both_sides) in.push_back(values({3, taps}, 4));
+      if (gated) in.push_back(values({2, 3, 12}, 6));
       for (Tensor& x : in) x.requires_grad_();
       const Tensor k_rev = both_sides ? in[3] : Tensor(), up = values({2, 3, 12}, 5);
-      const Tensor y = fft_conv(in[0], in[1], in[2], k_rev), want = composed_conv(in[0], in[1], in[2], k_rev);
+      const Tensor gate = gated ? in.back() : Tensor();
+      const Tensor y = fft_conv(in[0], in[1], in[2], k_rev, gate);
+      const Tensor plain = composed_conv(in[0], in[1], in[2], k_rev), want = gated ? plain * gate : plain;
       CHECK(distance(y, want) < 1e-14);
       const Tensors fused = grad({y}, in, {up}, {.retain_graph = true});
       const Tensors composed = grad({want}, in, {up}, {.retain_graph = true});

@@ -32,13 +32,18 @@ bool finite(const Tensor& x) {
 Tensors gradients(const test::Sample& s, DType dtype, bool composed) {
   Tensors x, wanted;
   for (const Tensor& t : s.inputs) {
-    x.push_back(t.is_floating() ? t.to(dtype).clone().requires_grad_() : t);
+    const Tensor there = t.to(default_device());
+    x.push_back(t.is_floating() ? there.to(dtype).clone().requires_grad_() : there);
     const bool frozen = std::find(s.frozen.begin(), s.frozen.end(), x.size() - 1) != s.frozen.end();
     if (t.is_floating() && !frozen) wanted.push_back(x.back());
   }
-  const Tensor y = s.call(x)[0];
-  const Tensor dy = test::values(y.shape(), 99).to(dtype);
-  return grad({y}, wanted, {dy}, {.create_graph = composed});
+  Tensors y, dy;
+  for (const Tensor& out : s.call(x)) {
+    if (!out.defined() || !out.requires_grad()) continue;
+    y.push_back(out);
+    dy.push_back(test::values(out.shape(), 98 + y.size()).to(out.dtype()).to(out.device()));
+  }
+  return grad(y, wanted, dy, {.create_graph = composed});
 }
 
 }  // namespace

@@ -55,6 +55,7 @@ class Case:
     distribution: str = ""  # name on PyPI, when it is not the package's with dashes
     double_float: bool = False  # the original calls .float() on the way: have that give float64
     attempts: int = 100  # draws to choose from
+    discrete: bool = False  # numbers are compared on the way: a rounding can change which comes first
     exact_softmax: bool = False  # the original asks for a softmax in float32: have it taken in the tensor's own dtype
 
     @property
@@ -254,6 +255,7 @@ def evaluate(case, attempt, rounding=0.0):
 
 BFLOAT16 = 2.0**-8  # spacing of its numbers above 1
 WELL_CONDITIONED = 0.01
+HALF_PRECISION = 0.018  # a case that moves further says nothing about a run in half precision
 
 
 def sensitivity(case, attempt, tensors):

@@ -15,9 +15,12 @@ import torch
 import flash
 import gpt2
 import xt
-from case import run, write
+from case import HALF_PRECISION, run, write
 
 SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES, "xt": xt.CASES}
+
+# Systems whose cases that half precision cannot hold go to a folder of their own, SYSTEM_exact.
+SPLIT = {"xt"}
 
 
 def main():
@@ -41,6 +44,8 @@ def main():
                 print(name)
                 continue
             tensors, metadata, sensitivity = run(case)
+            if system in SPLIT and (case.discrete or sensitivity >= HALF_PRECISION):
+                name = f"{system}_exact/{case.name}"
             size = write(options.out / f"{name}.safetensors", tensors, metadata)
             print(f"{size:8d}  {sensitivity:.1e}  {name}")
             total, count = total + size, count + 1

@@ -15,4 +15,6 @@ target_link_libraries(weft_tests PRIVATE weft_parity_cases)
 file(GLOB WEFT_PARITY_CASES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/parity/cases/*/*.safetensors)
 add_test(NAME parity COMMAND weft_parity ${WEFT_PARITY_CASES})
 add_test(NAME parity_float32 COMMAND weft_parity --dtype float32 ${WEFT_PARITY_CASES})
+# Cases that a rounding of bfloat16 moves further than its bound lie in folders called ..._exact.
+list(FILTER WEFT_PARITY_CASES EXCLUDE REGEX "_exact/")
 add_test(NAME parity_bfloat16 COMMAND weft_parity --dtype bfloat16 ${WEFT_PARITY_CASES})

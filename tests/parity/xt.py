@@ -16,8 +16,9 @@ ATTEMPTS = 3
 
 
 def case(name, module, config, inputs, kwargs=None, **options):
+    discrete = any(word in name for word in ("greedy", "sparse_topk", "hard", "filter"))
     dynamic = "dynamic_pos_bias" in str(config)  # whose positions are made with .float()
-    return Case(name, PACKAGE + module, config, inputs, kwargs or {}, distribution="x-transformers", double_float=dynamic, attempts=ATTEMPTS, exact_softmax=True, **options)
+    return Case(name, PACKAGE + module, config, inputs, kwargs or {}, distribution="x-transformers", double_float=dynamic, attempts=ATTEMPTS, discrete=discrete, exact_softmax=True, **options)
 
 
 def layers(**options):

@@ -347,6 +347,9 @@ class Walk {
 
 }  // namespace
 
-std::vector<Measured> walk(const Sample& s, Device device) { return Walk(s, device).all(); }
+std::vector<Measured> walk(const Sample& s, Device device) {
+  const DefaultDevice there(device);
+  return Walk(s, device).all();
+}
 
 }  // namespace weft::test
