@@ -50,12 +50,17 @@ AutoregressiveWrapper::AutoregressiveWrapper(const AutoregressiveWrapperConfig& 
   register_module("net", c.net);
 }
 
-AutoregressiveWrapper::Loss AutoregressiveWrapper::loss(const Tensor& x, const Call& given) const {
+// All tokens but the last, as the net reads them.
+Tensor AutoregressiveWrapper::input(const Tensor& x) const {
   check(x.dim() == 2 && x.size(1) >= 2, name(), ": expected tokens [batch, length] of length 2 or more, got ",
         x.shape());
+  const Tensor seen = slice(x, 1, 0, -1);
+  return masked_fill(seen, eq(seen, config_.ignore_index), config_.pad_value);
+}
+
+// The net's call: masks of all tokens but the last, some of them forgotten.
+Call AutoregressiveWrapper::prepared(const Tensor& x, const Call& given) const {
   const int64_t b = x.size(0), n = x.size(1) - 1;
-  const Tensor seen = slice(x, 1, 0, -1), target = slice(x, 1, 1);
-  const Tensor input = masked_fill(seen, eq(seen, config_.ignore_index), config_.pad_value);
   Call call = given;
   call.mask = first_n(call.mask, n), call.self_attn_kv_mask = first_n(call.self_attn_kv_mask, n);
   call.return_attn_z_loss |= config_.add_attn_z_loss;
@@ -63,10 +68,24 @@ AutoregressiveWrapper::Loss AutoregressiveWrapper::loss(const Tensor& x, const C
     const Tensor may = forgetful_mask(b, n, config_.mask_prob, x.device());
     call.self_attn_kv_mask = call.self_attn_kv_mask.defined() ? logical_and(call.self_attn_kv_mask, may) : may;
   }
+  return call;
+}
 
-  Loss result{{}, config_.net->run(input, call)};
+Tensor AutoregressiveWrapper::operator()(const Tensor& x, const Call& given) const {
+  const Tensor weight = config_.net->logits_weight();
+  if (!weight.defined() || config_.add_attn_z_loss) return loss(x, given).loss;
+  const Tensor tokens = input(x);
+  Call call = prepared(x, given);
+  call.return_embeddings = true;
+  return linear_cross_entropy((*config_.net)(tokens, call), weight, slice(x, 1, 1).contiguous(),
+                              {.ignore_index = config_.ignore_index});
+}
+
+AutoregressiveWrapper::Loss AutoregressiveWrapper::loss(const Tensor& x, const Call& given) const {
+  const Tensor tokens = input(x);
+  Loss result{{}, config_.net->run(tokens, prepared(x, given))};
   check(result.outputs.logits.size() == 1, name(), ": the net gives ", result.outputs.logits.size(), " sets of logits");
-  const Tensor logits = flatten(result.outputs.logits[0], 0, 1), targets = flatten(target);
+  const Tensor logits = flatten(result.outputs.logits[0], 0, 1), targets = flatten(slice(x, 1, 1));
   const CrossEntropyOptions options{.ignore_index = config_.ignore_index};
   result.loss =
       config_.net->output_is_log_prob() ? nll_loss(logits, targets, options) : cross_entropy(logits, targets, options);

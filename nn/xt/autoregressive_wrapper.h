@@ -42,10 +42,10 @@ class AutoregressiveWrapper : public Module {
       : AutoregressiveWrapper(AutoregressiveWrapperConfig{.net = std::move(net)}) {}
 
   /// Mean cross entropy of each token given those before it. x: int64 [b, n + 1]; masks: [b, n] or [b, n + 1].
-  Tensor forward(const Tensor& x) const override { return loss(x).loss; }
-  Tensor operator()(const Tensor& x, const Call& call) const { return loss(x, call).loss; }
+  Tensor forward(const Tensor& x) const override { return (*this)(x, Call{}); }
+  Tensor operator()(const Tensor& x, const Call& call) const;
   using Module::operator();
-  /// The same, with what the net gave.
+  /// The same, with what the net gave (the loss alone is computed without all logits at once where it can be).
   Loss loss(const Tensor& x, const Call& call = {}) const;
 
   /// Up to seq_len tokens after prompts [b, t] (or [t]), t > 0, in evaluation mode and without a graph: int64 [b, m],
@@ -57,6 +57,8 @@ class AutoregressiveWrapper : public Module {
   const AutoregressiveWrapperConfig& config() const { return config_; }
 
  private:
+  Call prepared(const Tensor& x, const Call& call) const;
+  Tensor input(const Tensor& x) const;
   AutoregressiveWrapperConfig config_;
 };
 

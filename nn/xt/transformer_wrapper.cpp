@@ -126,6 +126,13 @@ bool TransformerWrapper::can_cache_kv() const {
          !config_.use_cls_token && !(memory_tokens() > 0 && config_.memory_tokens_interspersed_every);
 }
 
+Tensor TransformerWrapper::logits_weight() const {
+  if (config_.sigsoftmax_logits || config_.mixture_of_softmax || config_.squeeze_out_last_dim) return {};
+  if (config_.tie_embedding) return static_cast<const TokenEmbedding&>(*token_emb_).emb.weight;
+  const auto* head = to_logits_.size() == 1 ? dynamic_cast<const Linear*>(to_logits_[0].get()) : nullptr;
+  return head && !head->bias.defined() ? head->weight : Tensor();
+}
+
 // Tokens to what the layers read; call becomes the layers' call.
 Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
   check(tokens.dim() == 2 && !tokens.is_floating(), name(), ": expected integer tokens [batch, length], got ",

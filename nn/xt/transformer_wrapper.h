@@ -79,6 +79,8 @@ class TransformerWrapper : public LanguageModel {
   std::shared_ptr<Module> token_emb() const { return token_emb_; }
   /// Whether what comes out are log-probabilities already.
   bool output_is_log_prob() const { return config_.mixture_of_softmax; }
+  /// Where logits are embeddings · weightᵀ and nothing else, that weight [logits_dim, dim]; else undefined.
+  Tensor logits_weight() const;
   /// Whether calls may be given a Cache.
   bool can_cache_kv() const;
   /// Whether positions beyond max_seq_len exist.

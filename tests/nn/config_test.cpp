@@ -68,3 +68,45 @@ TEST_CASE("config: errors name the option") {
   CHECK(error_of((std::string(100000, '[') + std::string(100000, ']')).c_str()) ==
         "Outer: expected a JSON object of options, got a list");
 }
+
+namespace {
+
+struct ListsConfig {
+  OneOrEach<int64_t> shift = 0;
+  OneOrEach<double> dropout = {0.1, 0.2};
+  NamedIntegers vocabularies = {{"note", 3}};
+  std::vector<std::string> layers = {"a"};
+  std::optional<bool> maybe;
+};
+Fields fields(ListsConfig& c) {
+  return {{"shift", &c.shift},
+          {"dropout", &c.dropout},
+          {"vocabularies", &c.vocabularies},
+          {"layers", &c.layers},
+          {"maybe", &c.maybe}};
+}
+
+}  // namespace
+
+TEST_CASE("config: one value for all or one each, names with numbers, lists of text") {
+  CHECK(config_to_json(ListsConfig{}) ==
+        R"({"shift":0,"dropout":[0.1,0.2],"vocabularies":{"note":3},"layers":["a"],"maybe":null})");
+  const std::string json =
+      R"({"shift":[1,0],"dropout":0.5,"vocabularies":{"b":2,"a":1},"layers":["a","f"],"maybe":true})";
+  const auto c = config_from_json<ListsConfig>(json, "Lists");
+  CHECK(config_to_json(c) == json);
+  CHECK(c.shift.at(1, 2, "shift") == 0);
+  CHECK(c.dropout.at(7, 9, "dropout") == 0.5);
+  CHECK_THROWS_WITH_AS(c.shift.at(0, 3, "shift"), "option shift: expected 1 or 3 values, got 2", Error);
+  const auto error = [](const char* text) {
+    try {
+      config_from_json<ListsConfig>(text, "Lists");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(error(R"({"shift": 0.5})") == "Lists: option shift must be an integer or a list of integers, got 0.5");
+  CHECK(error(R"({"vocabularies": {"a": "b"}})") ==
+        "Lists: option vocabularies must be an object of integers, got an object");
+}
