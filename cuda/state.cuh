@@ -115,6 +115,7 @@ Capture*& capturing();
 /// Throws "op: waits for the device, ..." in a capture.
 void refuse_capture(const char* op);
 
+cudaMemPool_t pool_of(Device device);
 /// From the pool in the order of a stream, counted; trims the pool and tries once more before it throws OutOfMemory.
 void* take_from_pool(Device device, size_t bytes, cudaStream_t stream);
 void give_to_pool(Device device, void* data, size_t bytes, cudaStream_t stream) noexcept;
