@@ -1,5 +1,6 @@
 #include "gpt2/gpt2.h"
 
+#include <weft/nn/xt/sampling.h>
 #include <weft/weft.h>
 
 #include <cmath>
@@ -91,18 +92,12 @@ Tensor GPT2::loss(const Tensor& ids, const Tensor& targets) const {
 std::vector<int64_t> GPT2::generate(std::vector<int64_t> ids, int64_t count, double temperature, int64_t top_k) const {
   check(!ids.empty(), "GPT2: generate needs at least one token to go on from");
   NoGrad guard;
+  const auto likeliest = [top_k](const Tensor& logits) { return xt::top_k(logits, 1, top_k); };
   for (int64_t i = 0; i < count; ++i) {
     const int64_t seen = std::min<int64_t>(static_cast<int64_t>(ids.size()), config_.n_positions);
     const Tensor text = tensor(std::vector<int64_t>(ids.end() - seen, ids.end()), {1, seen}).to(wte.weight.device());
-    const Tensor last = linear(hidden(text).select(1, -1), wte.weight).select(0, 0).to(float32);  // [vocab]
-    if (temperature == 0) {
-      ids.push_back(argmax(last).item<int64_t>());
-      continue;
-    }
-    const auto [best, at] = topk(last, std::min(top_k, last.numel()));
-    const Tensor chance = cumsum(softmax(best / temperature, -1), 0);
-    const int64_t drawn = sum(lt(chance, rand({}).item())).item<int64_t>();
-    ids.push_back(at.select(0, std::min(drawn, at.numel() - 1)).item<int64_t>());
+    const Tensor last = linear(hidden(text).select(1, -1), wte.weight);  // [1, vocab]
+    ids.push_back(xt::sample(last, temperature, likeliest, default_generator()).item<int64_t>());
   }
   return ids;
 }

@@ -32,8 +32,7 @@ struct ByteAlphabet {
   ByteAlphabet() {
     uint32_t next = 0x100;
     for (uint32_t b = 0; b < 256; ++b) {
-      const bool printable = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-      append_utf8(of_byte[b], printable ? b : next++);
+      append_utf8(of_byte[b], BpeTokenizer::is_printable(static_cast<uint8_t>(b)) ? b : next++);
       byte_of[of_byte[b]] = static_cast<char>(b);
     }
   }

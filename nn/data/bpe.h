@@ -57,7 +57,13 @@ class BpeTokenizer {
   /// The id of a token given by its bytes (or of a special one by its name).
   std::optional<int64_t> id_of(std::string_view token) const;
 
-  /// Writes vocab.json and merges.txt into a folder, in GPT-2's format.
+  /// Whether GPT-2's files write a byte as the Latin-1 character of that number; the others stand as those from U+0100
+  /// on.
+  static constexpr bool is_printable(uint8_t b) {
+    return (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+  }
+
+  /// Writes vocab.json and merges.txt into a folder, in GPT-2's format. Throws where it cannot.
   void save(const std::filesystem::path& folder) const;
 
  private:

@@ -83,8 +83,8 @@ void merge_in(Word& word, size_t index, const Pair& p, int32_t id, Pairs& pairs)
 std::vector<uint8_t> bytes_in_order() {
   std::vector<uint8_t> printable, rest;
   for (int b = 0; b < 256; ++b) {
-    const bool prints = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-    (prints ? printable : rest).push_back(static_cast<uint8_t>(b));
+    const auto byte = static_cast<uint8_t>(b);
+    (BpeTokenizer::is_printable(byte) ? printable : rest).push_back(byte);
   }
   printable.insert(printable.end(), rest.begin(), rest.end());
   return printable;

@@ -44,7 +44,7 @@ float lane_sum(const std::vector<float>& v) {
   return lanes[0];
 }
 
-// f(row of a, row of b) -> row, over the last dimension, in float32.
+// f(row of a, row of b) -> row, over the last dimension, in float32. b has a's shape.
 template <class F>
 Tensor by_rows(const Tensor& a, const Tensor& b, F&& f) {
   const auto x = a.to_vector<double>(), y = b.to_vector<double>();
