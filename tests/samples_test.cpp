@@ -25,6 +25,7 @@ TEST_CASE("samples: every op's values, gradients, dtypes and layouts") {
 }
 
 TEST_CASE("samples: wrong uses give their exact message") {
+  const DefaultDevice host(Device::cpu());  // where the samples' tensors lie
   for (const ErrorSample& e : all_samples().errors) {
     CAPTURE(e.op);
     std::string message = "(nothing was thrown)";

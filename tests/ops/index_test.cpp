@@ -48,7 +48,9 @@ TEST_CASE("index: a long 1-D scatter_add agrees with the definition") {
   const auto places = at.to_vector<int64_t>();
   std::vector<double> want(700, 0.0);
   for (size_t i = 0; i < values.size(); ++i) want[static_cast<size_t>(places[i])] += values[i];
-  CHECK(scatter_add(zeros({700}, {.dtype = float64}), 0, at, v).to_vector<double>() == want);
+  const auto got = scatter_add(zeros({700}, {.dtype = float64}), 0, at, v).to_vector<double>();
+  if (default_device().is_cpu()) CHECK(got == want);  // a GPU adds in another order
+  for (size_t i = 0; i < want.size(); ++i) CHECK(got[i] == doctest::Approx(want[i]).epsilon(1e-12));
 }
 
 TEST_CASE("index: half rows add up in float32") {

@@ -8,12 +8,16 @@
 
 #include <cmath>
 #include <filesystem>
+#include <random>
 
 using namespace weft;
 
 namespace {
 
-std::string scratch() { return (std::filesystem::temp_directory_path() / "weft_runner_test.safetensors").string(); }
+std::string scratch() {
+  static const std::string name = concat("weft_runner_test_", std::random_device{}(), ".safetensors");
+  return (std::filesystem::temp_directory_path() / name).string();
+}
 
 struct CaseText {
   std::string module = "flash_pytorch.ReLUSquared", config = "{}", call = R"({"args": ["x"], "kwargs": {}})",
