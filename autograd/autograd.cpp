@@ -286,6 +286,7 @@ class Sweep {
       dy = full(y.shape(), 1, {.dtype = y.dtype(), .device = y.device()});
     }
     check(dy.shape() == y.shape(), "backward: the gradient has shape ", dy.shape(), ", the output ", y.shape());
+    check(dy.device() == y.device(), "backward: the gradient is on ", dy.device(), ", the output on ", y.device());
     Edge edge;
     edge.node = node;
     edge.index = y.impl().autograd->index;
@@ -593,6 +594,8 @@ Tensor Tensor::grad() const { return impl().autograd ? impl().autograd->grad : T
 void Tensor::set_grad(const Tensor& grad) const {
   check(!grad.defined() || grad.shape() == shape(), "set_grad: the gradient has shape ",
         grad.defined() ? grad.shape() : Shape(), ", the tensor ", shape());
+  check(!grad.defined() || grad.device() == device(), "set_grad: the gradient is on ",
+        grad.defined() ? grad.device() : Device(), ", the tensor on ", device());
   meta_of(*this).grad = grad;
 }
 void Tensor::retain_grad() const {

@@ -91,7 +91,7 @@ std::string differences(const std::vector<float>& got, const std::vector<float>&
 // row 1 on, whose last `missing` rows do not exist.
 Tensor operand(int rows, int cols, int missing, uint64_t seed, std::vector<float>& tile) {
   Generator g(seed);
-  const Tensor x = randn({2, 2, rows + 1 - missing, 2 * cols}, {}, g).to(bfloat16);
+  const Tensor x = randn({2, 2, rows + 1 - missing, 2 * cols}, {.device = Device::cpu()}, g).to(bfloat16);
   const Tensor f = slice(x.to(float32), 3, 0, cols).contiguous();
   tile.assign(static_cast<size_t>(rows) * cols, 0.f);
   for (int r = 0; r < rows - missing; ++r)

@@ -49,7 +49,7 @@ Tensors run(const Call& f, const Tensors& x0, Device device) {
   if (!y.empty()) {
     poison(device);
     for (const Tensor& g : grad(y, wanted, dy, {.allow_unused = true}))
-      out.push_back(g.defined() ? g.cpu() : zeros({1}));
+      out.push_back(g.defined() ? g.cpu() : zeros({1}, {.device = Device::cpu()}));
   }
   return out;
 }

@@ -163,6 +163,15 @@ TEST_CASE("cuda: there are as many devices as there are") {
   CHECK(message_of([&] { set_default_device(Device::cuda(n)); }).find(want) != std::string::npos);
 }
 
+TEST_CASE("cuda: a gradient from another device is an error that names both") {
+  NEEDS_GPU();
+  const Tensor x = ones({2}).requires_grad_(), dy = ones({2}, {.device = Device::cpu()});
+  const Tensor y = mul(x, 2.0);
+  CHECK(message_of([&] { grad({y}, {x}, {dy}); }) == "backward: the gradient is on cpu, the output on cuda:0");
+  CHECK(message_of([&] { x.set_grad(dy); }) == "set_grad: the gradient is on cpu, the tensor on cuda:0");
+  CHECK(grad({y}, {x}, {dy.to(x.device())})[0].sum().item() == 4);
+}
+
 TEST_CASE("cuda: copies between devices come in order") {
   NEEDS_GPU();
   if (cuda::device_count() < 2) {
