@@ -1,7 +1,9 @@
 // Attention: which kernels a case goes to, and the host's side of those that take any. Hopper's own
-// (attention_hopper.h) come first, then tensor cores for half types (attention_half.h), then plain arithmetic.
+// (attention_hopper.h) come first, then products where values are wide (attention_products.h), then tensor cores for
+// half types (attention_half.h), then plain arithmetic.
 #include <weft/cuda/attention_half.h>
 #include <weft/cuda/attention_hopper.h>
+#include <weft/cuda/attention_products.h>
 #include <weft/ops/copy.h>
 #include <weft/cuda/attention_plain.cuh>
 
@@ -61,6 +63,7 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
                        const AttentionArgs& args, Tensor& out, Tensor& lse) {
   DeviceScope scope(q);
   if (args.basic() && hopper_forward(q, k, v, mask, bias, args, out, lse)) return;
+  if (products_forward(q, k, v, mask, bias, args, out)) return;
   if (half_forward(q, k, v, mask, bias, args, out, lse)) return;
   if (args.cu_q.defined()) {  // rows of no sequence
     fill_into(out, 0);
@@ -78,6 +81,7 @@ void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const
                         const Tensor& dlse, Tensor& dq, Tensor& dk, Tensor& dv, Tensor& dbias) {
   DeviceScope scope(q);
   if (args.basic() && hopper_backward(q, k, v, mask, bias, args, out, lse, dout, dlse, dq, dk, dv, dbias)) return;
+  if (products_backward(q, k, v, mask, bias, args, dout, dq, dk, dv, dbias)) return;
   if (half_backward(q, k, v, mask, bias, args, out, lse, dout, dlse, dq, dk, dv, dbias)) return;
   if (args.cu_q.defined()) {
     for (Tensor* x : {&dq, &dk, &dv}) fill_into(*x, 0);
