@@ -12,6 +12,10 @@ class LayerNorm : public Module {
   explicit LayerNorm(Shape normalized_shape, double eps = 1e-5, bool elementwise_affine = true, bool bias = true);
   explicit LayerNorm(int64_t dim) : LayerNorm(Shape{dim}) {}
   Tensor forward(const Tensor& x) const override { return layer_norm(x, shape_, weight, bias, eps_); }
+  /// {x + residual, forward(x + residual)}, as add_layer_norm.
+  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual) const {
+    return add_layer_norm(x, residual, shape_, weight, bias, eps_);
+  }
   std::string name() const override { return "LayerNorm"; }
   std::string extra_repr() const override;
 

@@ -158,14 +158,19 @@ Grads composed_backward(const Attention& a, const Tensors& dy) {
   return out;
 }
 
-// [b, h, n, d] that lies in memory as [b, n, h, d]: the heads of a token side by side, so that joining them is a view.
-Tensor empty_heads(const Shape& s, const Tensor& like) {
+// Whether the heads of x [b, h, n, d] follow each other; else those of a token lie side by side.
+bool heads_apart(const Tensor& x) { return x.size(1) > 1 && x.strides()[1] > x.strides()[2]; }
+
+// [b, h, n, d] in one of these two layouts: what comes before and after the attention is then a view.
+Tensor empty_heads(const Shape& s, bool apart, const Tensor& like) {
+  if (apart) return empty(s, like.dtype(), like.device());
   return transpose(empty({s[0], s[2], s[1], s[3]}, like.dtype(), like.device()), 1, 2);
 }
 
+// Gradients lie as their tensors do.
 Grads fused_backward(const Attention& a, const Tensors& dy, const Tensors& y) {
-  Tensor dq = empty_heads(a.q.shape(), a.q), dk = empty_heads(a.k.shape(), a.q), dv = empty_heads(a.v.shape(), a.q),
-         dbias;
+  const auto like = [](const Tensor& x) { return empty_heads(x.shape(), heads_apart(x), x); };
+  Tensor dq = like(a.q), dk = like(a.k), dv = like(a.v), dbias;
   if (a.bias.defined() && a.bias.requires_grad())
     dbias = zeros(a.bias.shape(), {.dtype = a.q.dtype() == float64 ? float64 : float32, .device = a.q.device()});
   const Tensor dlse = dy[1].defined() ? dy[1].contiguous() : dy[1];
@@ -177,7 +182,8 @@ Grads fused_backward(const Attention& a, const Tensors& dy, const Tensors& y) {
 
 // Runs the kernel and enters it into the graph: {out [b, h, n, d_v], lse [b, h, n]}.
 Tensors recorded(const Attention& a) {
-  Tensor out = empty_heads({a.full[0], a.full[1], a.full[2], a.v.size(3)}, a.q), lse;
+  Tensor out = empty_heads({a.full[0], a.full[1], a.full[2], a.v.size(3)}, heads_apart(a.q) && heads_apart(a.v), a.q),
+         lse;
   if (a.args.fn == AttentionFn::softmax)
     lse = empty({a.full[0], a.full[1], a.full[2]}, a.q.dtype() == float64 ? float64 : float32, a.q.device());
   WEFT_KERNEL(a.q.device(), attention_forward, a.q.detach(), a.k.detach(), a.v.detach(), a.expanded(a.mask),

@@ -4,8 +4,8 @@
 #include <weft/nn/flash/scale_norm.h>
 #include <weft/nn/flash/token_shift.h>
 #include <weft/ops/attention.h>
-#include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/reduce.h>
 #include <weft/ops/scan.h>
 #include <weft/ops/shape.h>
 
@@ -64,9 +64,10 @@ Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
   if (config_.shift_tokens) normed = shift_tokens(normed);
 
-  const Tensors hidden = chunk(to_hidden_(normed), 2, -1);
+  const auto silu_of = [&](const Sequential& s) { return s.at<Linear>(0)(normed, Activation::silu); };
+  const Tensors hidden = chunk(silu_of(to_hidden_), 2, -1);
   const Tensor &v = hidden[0], &gate = hidden[1];  // [b, n, e]
-  Tensor qk = qk_offset_scale_(to_qk_(normed));    // [b, n, 4, s]
+  Tensor qk = qk_offset_scale_(silu_of(to_qk_));   // [b, n, 4, s]
   if (config_.rotary_pos_emb) qk = config_.rotary_pos_emb->rotate_queries_or_keys(qk, -3);
   const Tensors heads = unbind(qk, 2);
   const Tensor &quad_q = heads[0], &lin_q = heads[1], &quad_k = heads[2];  // [b, n, s]
@@ -97,15 +98,13 @@ Tensor FLASH::quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const
 Tensor FLASH::linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
   const int64_t n = q.size(1), g = config_.group_size;
   if (config_.causal) {
-    const int64_t before = (n - 1) / g;  // groups that another one follows, all of them whole
-    if (before == 0) return {};
-    const Tensor keys = transpose(group(k, 0, before * g, g), -2, -1);
-    const Tensor kv = cumsum(matmul(keys, group(v, 0, before * g, g)) / g, 1);  // [b, before, s, e]
-    const Tensor first = zeros({q.size(0), g, v.size(2)}, {.dtype = kv.dtype(), .device = kv.device()});
-    const Tensor rest = in_groups(n - g, g, [&](int64_t from, int64_t to, int64_t size) {
-      return matmul(group(q, from + g, to + g, size), slice(kv, 1, from / g, (to + g - 1) / g));
+    if (n <= g) return {};
+    const int64_t whole = n - n % g;  // tokens of whole groups
+    const Tensor keys = transpose(group(k, 0, whole, g) / g, -2, -1);
+    const Tensor kv = matmul(keys, group(v, 0, whole, g));  // [b, groups, s, e]
+    return in_groups(n, g, [&](int64_t from, int64_t to, int64_t size) {
+      return matmul(group(q, from, to, size), size == g ? cumsum(kv, 1, {.exclusive = true}) : sum(kv, 1, keepdim));
     });
-    return cat({first, rest}, 1);
   }
 
   Tensor lengths;  // [b, 1]

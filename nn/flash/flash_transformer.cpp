@@ -50,7 +50,7 @@ FLASHTransformer::FLASHTransformer(const FLASHTransformerConfig& c)
 Tensor FLASHTransformer::operator()(const Tensor& tokens, const Tensor& mask) const {
   check(tokens.dim() == 2, "FLASHTransformer: expected tokens [batch, length], got ", tokens.shape());
   Tensor x = token_emb_(tokens);  // [b, n, d]
-  x = x + abs_pos_emb_(x);
+  x = Autocast::apply(x + abs_pos_emb_(x));
   for (int64_t i = 0; i < layers_.size(); ++i) x = layers_.at<FLASH>(i)(x, mask);
   return to_logits_(x);
 }

@@ -40,7 +40,8 @@ inline Fields fields(FLASHTransformerConfig& c) {
 }
 
 /// Token embedding plus scaled sinusoids, depth FLASH layers that share one rotary embedding (on at most 32 features of
-/// queries and keys), and a linear layer to logits. Weights are flash-pytorch 0.1.9's.
+/// queries and keys), and a linear layer to logits. Weights are flash-pytorch 0.1.9's. Under Autocast the stream
+/// between the layers is kept in its dtype; norms and the attention still compute in float32.
 class FLASHTransformer : public LanguageModel {
  public:
   explicit FLASHTransformer(const FLASHTransformerConfig& config);
