@@ -9,7 +9,7 @@
 #include <weft/ops/copy.h>
 #include <weft/ops/elementwise_fn.h>
 #include <weft/ops/linear.h>
-#include <weft/cuda/common.cuh>
+#include <weft/cuda/rows.cuh>
 
 namespace weft::cuda {
 
@@ -30,64 +30,72 @@ __device__ inline float fast_normal(float x, float density) {
   return x < 0 ? tail : 1.0f - tail;
 }
 
-template <class T, class C>
-__device__ C activate(Activation activation, C v) {
+template <class T, Activation A, class C>
+__device__ C activate(C v) {
   constexpr bool kFast = sizeof(T) == 2;
-  switch (activation) {
-    case Activation::none:
-      return v;
-    case Activation::relu:
-      return fn::Relu{}(v);
-    case Activation::gelu:
-      if constexpr (kFast) return v * fast_normal(v, fast_density(v));
-      return fn::Gelu{}(v);
-    case Activation::gelu_tanh:
-      if constexpr (kFast) return 0.5f * v * (1.0f + fast_tanh(0.79788456f * (v + 0.044715f * v * v * v)));
-      return fn::GeluTanh{}(v);
-    case Activation::silu:
-      if constexpr (kFast) return v * fast_sigmoid(v);
-      return fn::Silu{}(v);
+  if constexpr (A == Activation::relu) return fn::Relu{}(v);
+  if constexpr (A == Activation::gelu) {
+    if constexpr (kFast) return v * fast_normal(v, fast_density(v));
+    return fn::Gelu{}(v);
+  }
+  if constexpr (A == Activation::gelu_tanh) {
+    if constexpr (kFast) return 0.5f * v * (1.0f + fast_tanh(0.79788456f * (v + 0.044715f * v * v * v)));
+    return fn::GeluTanh{}(v);
+  }
+  if constexpr (A == Activation::silu) {
+    if constexpr (kFast) return v * fast_sigmoid(v);
+    return fn::Silu{}(v);
   }
   return v;
 }
 
 // saved: the activation's argument, for relu its result.
-template <class T, class C>
-__device__ C activation_grad(Activation activation, C saved, C dy) {
+template <class T, Activation A, class C>
+__device__ C activation_grad(C saved, C dy) {
   constexpr bool kFast = sizeof(T) == 2;
-  switch (activation) {
-    case Activation::none:
-      return dy;
-    case Activation::relu:
-      return fn::ReluGrad{}(saved, dy);
-    case Activation::gelu:
-      if constexpr (kFast) {
-        const float density = fast_density(saved);
-        return dy * (fast_normal(saved, density) + saved * 0.39894228f * density);
-      }
-      return fn::GeluGrad{}(saved, dy);
-    case Activation::gelu_tanh:
-      if constexpr (kFast) {
-        const float x2 = saved * saved, t = fast_tanh(0.79788456f * saved * (1.0f + 0.044715f * x2));
-        return dy * 0.5f * (1.0f + t + saved * (1.0f - t * t) * 0.79788456f * (1.0f + 3 * 0.044715f * x2));
-      }
-      return fn::GeluTanhGrad{}(saved, dy);
-    case Activation::silu:
-      if constexpr (kFast) {
-        const float s = fast_sigmoid(saved);
-        return dy * s * (1.0f + saved * (1.0f - s));
-      }
-      return fn::SiluGrad{}(saved, dy);
+  if constexpr (A == Activation::relu) return fn::ReluGrad{}(saved, dy);
+  if constexpr (A == Activation::gelu) {
+    if constexpr (kFast) {
+      const float density = fast_density(saved);
+      return dy * (fast_normal(saved, density) + saved * 0.39894228f * density);
+    }
+    return fn::GeluGrad{}(saved, dy);
+  }
+  if constexpr (A == Activation::gelu_tanh) {
+    if constexpr (kFast) {
+      const float x2 = saved * saved, t = fast_tanh(0.79788456f * saved * (1.0f + 0.044715f * x2));
+      return dy * 0.5f * (1.0f + t + saved * (1.0f - t * t) * 0.79788456f * (1.0f + 3 * 0.044715f * x2));
+    }
+    return fn::GeluTanhGrad{}(saved, dy);
+  }
+  if constexpr (A == Activation::silu) {
+    if constexpr (kFast) {
+      const float s = fast_sigmoid(saved);
+      return dy * s * (1.0f + saved * (1.0f - s));
+    }
+    return fn::SiluGrad{}(saved, dy);
   }
   return dy;
 }
 
-// --- memory ---------------------------------------------------------------------------------------------------------
+// f(std::integral_constant<Activation, activation>).
+template <class F>
+__device__ void with_activation(Activation activation, F&& f) {
+  switch (activation) {
+    case Activation::none:
+      return f(std::integral_constant<Activation, Activation::none>{});
+    case Activation::relu:
+      return f(std::integral_constant<Activation, Activation::relu>{});
+    case Activation::gelu:
+      return f(std::integral_constant<Activation, Activation::gelu>{});
+    case Activation::gelu_tanh:
+      return f(std::integral_constant<Activation, Activation::gelu_tanh>{});
+    case Activation::silu:
+      return f(std::integral_constant<Activation, Activation::silu>{});
+  }
+}
 
-template <class T, int N>
-struct alignas(sizeof(T) * N) Pack {
-  T v[N];
-};
+// --- memory ---------------------------------------------------------------------------------------------------------
 
 // A matrix of T whose rows are `stride` apart; data may be null.
 template <class T>
@@ -100,18 +108,15 @@ struct Rows {
       data = x.data<T>(), stride = x.dim() == 2 ? x.strides()[0] : 0;  // a vector is the same in all rows
   }
   template <int N>
-  __device__ Pack<T, N> load(int64_t row, int64_t col) const {
-    return *reinterpret_cast<const Pack<T, N>*>(data + row * stride + col);
+  __device__ RowPack<T, N> load(int64_t row, int64_t col) const {
+    return *reinterpret_cast<const RowPack<T, N>*>(data + row * stride + col);
   }
   template <int N>
-  __device__ void store(int64_t row, int64_t col, const Pack<T, N>& p) const {
-    *reinterpret_cast<Pack<T, N>*>(data + row * stride + col) = p;
+  __device__ void store(int64_t row, int64_t col, const RowPack<T, N>& p) const {
+    *reinterpret_cast<RowPack<T, N>*>(data + row * stride + col) = p;
   }
   bool packs(int64_t n) const { return reinterpret_cast<uintptr_t>(data) % (n * sizeof(T)) == 0 && stride % n == 0; }
 };
-
-template <class T>
-constexpr int kPack = 16 / sizeof(T);
 
 // Calls f(integral constant N): as many elements as fit 16 bytes where all rows start at a multiple of that, else 1.
 template <class T, class F>
@@ -124,67 +129,121 @@ void with_pack(int64_t cols, std::initializer_list<Rows<T>> operands, F&& f) {
     f(std::integral_constant<int, 1>{});
 }
 
+// --- a block's share -------------------------------------------------------------------------------------------------
+
+constexpr int kLanes = 32, kWarps = kThreads / kLanes, kRows = 2;
+
+int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Block (x, y) owns columns [x·32·N, (x + 1)·32·N) and rows [y·chunk, (y + 1)·chunk): a warp reads a stretch of kRows
+// rows, warps take rows in turn.
+struct Shares {
+  dim3 grid;
+  int64_t chunk;
+
+  Shares(int64_t rows, int64_t cols, int pack) {
+    const int64_t tiles = div_up(cols, kLanes * pack);
+    // A few blocks a multiprocessor, each with enough rows to be worth its sum; the bound is that of a grid.
+    const int64_t chunks =
+        std::clamp<int64_t>(std::min(div_up(132 * 8, tiles), div_up(rows, 2 * kRows * kWarps)), 1, 65535);
+    grid = dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)), chunk = div_up(rows, chunks);
+  }
+};
+
+template <int N>
+struct Place {
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int64_t col = (int64_t{blockIdx.x} * kLanes + lane) * N;
+
+  // load(row, r) for kRows rows at a time, which are then under way together, and use(row, r) for each of them.
+  template <class Load, class Use>
+  __device__ void each(int64_t rows, int64_t cols, int64_t chunk, Load&& load, Use&& use) const {
+    if (col >= cols) return;
+    const int64_t end = min(rows, (int64_t{blockIdx.y} + 1) * chunk);
+    for (int64_t row = int64_t{blockIdx.y} * chunk + warp; row < end; row += kRows * kWarps) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        if (row + r * kWarps < end) load(row + r * kWarps, r);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        if (row + r * kWarps < end) use(row + r * kWarps, r);
+    }
+  }
+};
+
 // --- finish ---------------------------------------------------------------------------------------------------------
 
 // z, pre, y: [rows, cols]; bias: [cols] or null; pre may be null, y may be z.
 template <class T, int N>
 __global__ void finish_kernel(Rows<T> z, Rows<T> bias, Activation activation, Rows<T> pre, Rows<T> y, int64_t rows,
-                              int64_t cols) {
+                              int64_t cols, int64_t chunk) {
   using C = acc_t<T>;
-  WEFT_GRID_LOOP(i, rows * (cols / N)) {
-    const int64_t row = i / (cols / N), col = (i - row * (cols / N)) * N;
-    Pack<T, N> v = z.template load<N>(row, col), b{}, out;
-    if (bias.data) b = bias.template load<N>(row, col);
+  const Place<N> at;
+  RowPack<T, N> b{}, v[kRows];
+  if (bias.data && at.col < cols) b = bias.template load<N>(0, at.col);
+  with_activation(activation, [&]<Activation A>(std::integral_constant<Activation, A>) {
+    at.each(
+        rows, cols, chunk, [&](int64_t row, int r) { v[r] = z.template load<N>(row, at.col); },
+        [&](int64_t row, int r) {
+          RowPack<T, N> out;
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      C s = static_cast<C>(v.v[j]);
-      if (bias.data) s += static_cast<C>(b.v[j]);
-      v.v[j] = T(s);
-      out.v[j] = T(activate<T>(activation, s));
-    }
-    if (pre.data) pre.store(row, col, v);
-    y.store(row, col, out);
-  }
+          for (int j = 0; j < N; ++j) {
+            C s = widen(v[r].v[j]);
+            if (bias.data) s += widen(b.v[j]);
+            v[r].v[j] = narrow<T>(s);
+            out.v[j] = narrow<T>(activate<T, A>(s));
+          }
+          if (pre.data) pre.store(row, at.col, v[r]);
+          y.store(row, at.col, out);
+        });
+  });
 }
 
 void finish(const Tensor& z, const Tensor& bias, Activation activation, const Tensor& pre, const Tensor& y) {
+  const int64_t rows = y.shape()[0], cols = y.shape()[1];
+  if (y.numel() == 0) return;
   dispatch_floating(y.dtype(), [&]<class T>(Type<T>) {
     const Rows<T> rz(z), rb(bias), rp(pre), ry(y);
-    const int64_t rows = y.shape()[0], cols = y.shape()[1];
     with_pack<T>(cols, {rz, rb, rp, ry}, [&]<int N>(std::integral_constant<int, N>) {
-      launch("linear", rows * cols / N, finish_kernel<T, N>, rz, rb, activation, rp, ry, rows, cols);
+      const Shares shares(rows, cols, N);
+      finish_kernel<T, N>
+          <<<shares.grid, kThreads, 0, stream()>>>(rz, rb, activation, rp, ry, rows, cols, shares.chunk);
+      check_cuda(cudaGetLastError(), "linear");
     });
   });
 }
 
 // --- grad -----------------------------------------------------------------------------------------------------------
 
-constexpr int kLanes = 32, kWarps = kThreads / kLanes;
-
-// Block (x, y) owns columns [x·32·N, (x + 1)·32·N) and rows [y·chunk, (y + 1)·chunk): a warp reads a stretch of one
-// row, warps take rows in turn. dz and parts may be null; parts: [gridDim.y, cols].
+// dz and parts may be null; parts: [gridDim.y, cols].
 template <class T, int N>
 __global__ void grad_kernel(Rows<T> dy, Rows<T> saved, Activation activation, Rows<T> dz, acc_t<T>* parts, int64_t rows,
                             int64_t cols, int64_t chunk) {
   using C = acc_t<T>;
   __shared__ C shared[kWarps][kLanes * N];
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-  const int64_t col = (int64_t{blockIdx.x} * kLanes + lane) * N;
-  const int64_t end = min(rows, (int64_t{blockIdx.y} + 1) * chunk);
+  const Place<N> at;
+  const int lane = at.lane, warp = at.warp;
+  const int64_t col = at.col;
   C sum[N] = {};
-  if (col < cols) {
-    for (int64_t row = int64_t{blockIdx.y} * chunk + warp; row < end; row += kWarps) {
-      Pack<T, N> g = dy.template load<N>(row, col), s{};
-      if (activation != Activation::none) s = saved.template load<N>(row, col);
+  RowPack<T, N> g[kRows], s[kRows];
+  with_activation(activation, [&]<Activation A>(std::integral_constant<Activation, A>) {
+    at.each(
+        rows, cols, chunk,
+        [&](int64_t row, int r) {
+          g[r] = dy.template load<N>(row, col);
+          if constexpr (A != Activation::none) s[r] = saved.template load<N>(row, col);
+        },
+        [&](int64_t row, int r) {
 #pragma unroll
-      for (int j = 0; j < N; ++j) {
-        const C d = activation_grad<T>(activation, static_cast<C>(s.v[j]), static_cast<C>(g.v[j]));
-        sum[j] += d;
-        g.v[j] = T(d);
-      }
-      if (dz.data) dz.store(row, col, g);
-    }
-  }
+          for (int j = 0; j < N; ++j) {
+            C d = widen(g[r].v[j]);
+            if constexpr (A != Activation::none) d = activation_grad<T, A>(widen(s[r].v[j]), d);
+            sum[j] += d;
+            g[r].v[j] = narrow<T>(d);
+          }
+          if (dz.data) dz.store(row, col, g[r]);
+        });
+  });
   if (!parts) return;
 #pragma unroll
   for (int j = 0; j < N; ++j) shared[warp][j * kLanes + lane] = sum[j];
@@ -216,8 +275,6 @@ __global__ void add_parts_kernel(const C* parts, Data sums, int64_t count, int64
   sums.store(col, total);
 }
 
-int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // dz may be undefined (sums alone), db too (no sums).
 void grad(const Tensor& dy, const Tensor& saved, Activation activation, const Tensor& dz, const Tensor& db) {
   const int64_t rows = dy.shape()[0], cols = dy.shape()[1];
@@ -226,14 +283,11 @@ void grad(const Tensor& dy, const Tensor& saved, Activation activation, const Te
     using C = acc_t<T>;
     const Rows<T> g(dy), s(activation == Activation::none ? Tensor() : saved), out(dz);
     with_pack<T>(cols, {g, s, out}, [&]<int N>(std::integral_constant<int, N>) {
-      const int64_t tiles = div_up(cols, kLanes * N);
-      // A few blocks a multiprocessor, each with enough rows to be worth its sum; the bound is that of a grid.
-      const int64_t chunks = std::clamp<int64_t>(std::min(div_up(132 * 8, tiles), div_up(rows, 4 * kWarps)), 1, 65535);
-      const int64_t chunk = div_up(rows, chunks);
+      const Shares shares(rows, cols, N);
+      const int64_t chunks = shares.grid.y;
       const Tensor parts = db.defined() ? empty({chunks, cols}, dtype_of<C>(), dy.device()) : Tensor();
-      const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks));
-      grad_kernel<T, N><<<grid, kThreads, 0, stream()>>>(g, s, activation, out,
-                                                         db.defined() ? parts.data<C>() : nullptr, rows, cols, chunk);
+      grad_kernel<T, N><<<shares.grid, kThreads, 0, stream()>>>(
+          g, s, activation, out, db.defined() ? parts.data<C>() : nullptr, rows, cols, shares.chunk);
       check_cuda(cudaGetLastError(), "linear");
       if (!db.defined()) return;
       add_parts_kernel<C><<<static_cast<unsigned>(div_up(cols, kLanes)), kThreads, 0, stream()>>>(

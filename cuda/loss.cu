@@ -10,7 +10,10 @@ namespace weft::cuda {
 namespace {
 
 constexpr const char* kRange = "target {index} is out of range for {size} classes";
-constexpr int kWide = 1024;  // threads for a row that is kept in shared memory
+// Threads for a row that is kept in shared memory: of half types two rows fit, so that one is read while the other is
+// computed.
+template <class T>
+inline constexpr int kWide = sizeof(T) == 2 ? 512 : 1024;
 
 // What a row's target is: the class itself with weight on·w, and every class with all·w.
 template <class C>
@@ -31,12 +34,12 @@ struct Classes {
 };
 
 // What one thread knows of its entries: log Σ exp, and for smoothing Σ w·x and Σ w.
-template <class C>
+template <class T, class C = acc_t<T>>
 struct Seen {
-  ExpSum<C> exps;
+  ExpSum<T> exps;
   C along = 0, weights = 0;
 
-  template <class T, int M>
+  template <int M>
   __device__ void add(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) {
     C v[M];
 #pragma unroll
@@ -53,16 +56,16 @@ struct Seen {
 };
 
 // Brings together what the threads of a team have seen; returns log Σ exp, -inf where every entry is.
-template <int G, class C>
-__device__ C log_sum_exp(const Team<G, C>& team, Seen<C>& seen, bool smoothing) {
-  const ExpSum<C> all = seen.exps.over(team);
+template <int G, class T, class C>
+__device__ C log_sum_exp(const Team<G, C>& team, Seen<T, C>& seen, bool smoothing) {
+  const ExpSum<T> all = seen.exps.over(team);
   if (smoothing) seen.along = team.sum(seen.along), seen.weights = team.sum(seen.weights);
   return all.top == minus_infinity<C>() ? all.top : all.top + ::log(all.sum);
 }
 
 // The loss of a row of class t, whose logit is `logit`.
-template <class C>
-__device__ C row_loss(const Classes<C>& a, int64_t t, C logit, C lse, const Seen<C>& seen) {
+template <class T, class C>
+__device__ C row_loss(const Classes<C>& a, int64_t t, C logit, C lse, const Seen<T, C>& seen) {
   if (lse == minus_infinity<C>()) return std::numeric_limits<C>::infinity();
   const C hit = a.on * a.factor(t) * (lse - logit);
   return a.all > C(0) ? hit + a.all * (seen.weights * lse - seen.along) : hit;
@@ -92,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
       continue;
     }
     const T* row = logits + r * a.stride;
-    Seen<C> seen;
+    Seen<T> seen;
     each_in_row<V, G>(row, a.n, team.thread(), [&](int64_t, int64_t i, const auto& raw) { seen.add(a, i, raw); });
     const C sum = log_sum_exp(team, seen, a.all > C(0));
     if (team.thread() == 0) {
@@ -120,17 +123,23 @@ struct RowGradient {
   }
   template <class T, int M>
   __device__ RowPack<T, M> of(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) const {
+    C d[M] = {};
+    if (t >= 0) {
+#pragma unroll
+      for (int j = 0; j < M; ++j) d[j] = total * row_exp<T>(widen(raw.v[j]) - lse);
+      if (each != C(0)) {
+#pragma unroll
+        for (int j = 0; j < M; ++j) d[j] -= each * a.factor(i + j);
+      }
+      if (t >= i && t < i + M) {
+#pragma unroll
+        for (int j = 0; j < M; ++j)
+          if (i + j == t) d[j] -= hit;
+      }
+    }
     RowPack<T, M> out;
 #pragma unroll
-    for (int j = 0; j < M; ++j) {
-      C d = 0;
-      if (t >= 0) {
-        d = total * ::exp(widen(raw.v[j]) - lse);
-        if (each != C(0)) d -= each * a.factor(i + j);
-        if (i + j == t) d -= hit;
-      }
-      out.v[j] = narrow<T>(d);
-    }
+    for (int j = 0; j < M; ++j) out.v[j] = narrow<T>(d[j]);
     return out;
   }
 };
@@ -164,7 +173,7 @@ __global__ void __launch_bounds__(kThreads)
 // Loss and gradient at once, the gradient over the logits. The first `kept` packs of a row stay in shared memory
 // between its two walks; each thread meets its own entries again, so that nobody reads what another has written.
 template <class T, int V, int G>
-__global__ void __launch_bounds__(G == 32 ? kThreads : G)
+__global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
     cross_entropy_over_kernel(Classes<acc_t<T>> a, T* logits, int64_t kept, const acc_t<T>* scale, int64_t scale_step,
                               acc_t<T>* loss) {
   using C = acc_t<T>;
@@ -180,7 +189,7 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G)
     if (t < 0 && team.thread() == 0) check_target(a, r);
 
     // First walk: log Σ exp, and the logit of the class before anyone writes.
-    Seen<C> seen;
+    Seen<T> seen;
     const C logit = t < 0 ? C(0) : widen(row[t]);
     if (t >= 0) {
       each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int64_t k, int64_t i, const RowPack<T, M>& raw) {
@@ -311,7 +320,7 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
     int device = 0, most = 0;
     check_cuda(cudaGetDevice(&device), "cross_entropy");
     check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cross_entropy");
-    run(cross_entropy_over_kernel<T, V, kWide>, 1, kWide, std::min<int64_t>(n / V, (most - 1024) / 16));
+    run(cross_entropy_over_kernel<T, V, kWide<T>>, 1, kWide<T>, std::min<int64_t>(n / V, (most - 1024) / 16));
   });
 }
 

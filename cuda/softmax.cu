@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(G)
     const bool* present = mask.row(r);
     const auto value = [&](T raw, int64_t i) { return present && !present[i * mask.stride] ? none : widen(raw); };
     // The largest entry and the sum of exponentials.
-    ExpSum<C> seen;
+    ExpSum<T> seen;
     C nan = 0;
     each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
       C v[M];
