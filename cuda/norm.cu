@@ -116,28 +116,34 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
 
 // How many blocks of the kernel below a multiprocessor holds: what its registers leave room for. They stay for all
 // rows.
-template <class S>
+template <class T, class S>
 constexpr int kResident = S::G == 32  ? (S::E <= 8    ? 6
                                          : S::E <= 16 ? 4
                                          : S::E <= 24 ? 3
-                                                      : 2)
+                                                      : 2) -
+                                            (sizeof(T) > 2 && S::E <= 24 ? 1 : 0)
                           : S::E <= 8 ? 3
                                       : 1;
 
 // partial: [2, blocks, n], a block's Σ dy·x̂ and Σ dy over its rows; none where it is not wanted.
 template <class T, class S>
-__global__ void __launch_bounds__(S::threads, kResident<S>)
+__global__ void __launch_bounds__(S::threads, kResident<T, S>)
     norm_backward_kernel(Norm<float> a, const T* x, const T* dy, const T* dsum, T* dx, float* partial_w,
                          float* partial_b) {
   __shared__ float part[kThreads / 32];
   const int n = static_cast<int>(a.n);
   float dw[S::E] = {}, db[S::E] = {};
+  RawRow<S, T> next_x, next_dy;
+  const auto ask = [&](int64_t row) {
+    if (row < a.rows) next_x.load(x + row * n, n), next_dy.load(dy + row * n, n);
+  };
+  ask(S::first());
   for (int64_t row = S::first(); row < a.rows; row += S::step()) {
     // Load: x becomes x̂.
     float v[S::E], g[S::E];
-    load_row<S>(x + row * n, n, v);
-    load_row<S>(dy + row * n, n, g);
     const float mean = a.stats[row], r = a.stats[a.rows + row];
+    next_x.get(n, v), next_dy.get(n, g);
+    ask(row + S::step());
     // Sums: over rows as they are, over the row with g as h = dy·weight.
     float c[2] = {0, 0};
     each_pack<S>(n, [&](int k, int i) {
@@ -327,7 +333,7 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
     return in_registers<T, 128>(n, packed, [&]<class S>(S) {
-      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
+      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<T, S>), n, dweight, dbias);
       norm_backward_kernel<T, S><<<partial.blocks, S::threads, 0, stream()>>>(
           a, x.data<T>(), dy.data<T>(), pointer<T>(dsum), dx.data<T>(), partial.w, partial.b);
       check_cuda(cudaGetLastError(), "norm");

@@ -80,17 +80,29 @@ __device__ void each_pack(int n, F f) {
   }
 }
 
-/// v = this thread's elements of the row; `otherwise` beyond its end.
+/// A row as it lies in memory: loading is apart from converting, so that the next row's loads can be under way.
+template <class S, class T>
+struct RawRow {
+  RowPack<T, S::V> pack[S::packs];
+
+  __device__ void load(const T* row, int n) {
+    each_pack<S>(n, [&](int k, int i) { pack[k] = *reinterpret_cast<const RowPack<T, S::V>*>(row + i); });
+  }
+  /// v = this thread's elements of the row; `otherwise` beyond its end.
+  __device__ void get(int n, float (&v)[S::E], float otherwise = 0) const {
+#pragma unroll
+    for (int k = 0; k < S::packs; ++k) {
+      const bool inside = (k * S::G + S::thread()) * S::V < n;
+#pragma unroll
+      for (int j = 0; j < S::V; ++j) v[k * S::V + j] = inside ? widen(pack[k].v[j]) : otherwise;
+    }
+  }
+};
 template <class S, class T>
 __device__ void load_row(const T* row, int n, float (&v)[S::E], float otherwise = 0) {
-  RowPack<T, S::V> raw[S::packs];
-  each_pack<S>(n, [&](int k, int i) { raw[k] = *reinterpret_cast<const RowPack<T, S::V>*>(row + i); });
-#pragma unroll
-  for (int k = 0; k < S::packs; ++k) {
-    const bool inside = (k * S::G + S::thread()) * S::V < n;
-#pragma unroll
-    for (int j = 0; j < S::V; ++j) v[k * S::V + j] = inside ? widen(raw[k].v[j]) : otherwise;
-  }
+  RawRow<S, T> raw;
+  raw.load(row, n);
+  raw.get(n, v, otherwise);
 }
 template <class S, class T>
 __device__ void store_row(T* row, int n, const float (&v)[S::E]) {
