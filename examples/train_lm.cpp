@@ -1,6 +1,7 @@
 // train_lm: trains a language model over bytes on any text.
 //
 //   train_lm                                             # a default model on Eigen's headers
+//   train_lm --model gpt                                 # x-transformers' decoder in place of FLASH
 //   train_lm --preset flash-paper --data enwik8.gz       # the recipe of the FLASH document
 //   train_lm --out runs/mine --resume                    # goes on where a run was stopped or killed
 //
@@ -55,14 +56,16 @@ void add_options(CLI::App& app, TrainConfig& config) {
   }
 }
 
-// The options start from the stored run, the preset or the defaults; what the command line says goes on top.
+// The options start from the stored run, the preset or the model's defaults; what the command line says goes on top.
 TrainConfig starting_values(int argc, char** argv, Command& command) {
   CLI::App first("", "train_lm");
   first.set_help_flag();
   first.allow_extras();
   command.add_to(first);
+  std::string model = TrainConfig{}.model;
+  first.add_option("--model", model);
   first.parse(argc, argv);
-  if (!command.resume) return preset(command.preset);
+  if (!command.resume) return preset(command.preset, model);
   check(!command.out.empty(), "--resume needs --out, the folder of the run");
   check(command.preset.empty(), "--preset and --resume exclude each other: the run has its options");
   return read_config(command.out);
@@ -70,8 +73,7 @@ TrainConfig starting_values(int argc, char** argv, Command& command) {
 
 // What the command line says of the model changes the starting values, and leaves the rest of them.
 void change_model(TrainConfig& config, const TrainConfig& start, const Command& command) {
-  if (config.model == start.model)
-    config.model_options = merge_model_options(start.model_options, config.model_options);
+  config.model_options = merge_model_options(start.model_options, config.model_options);
   const auto set = [&](const char* name, const std::optional<int64_t>& value) {
     if (value)
       config.model_options =

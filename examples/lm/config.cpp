@@ -45,7 +45,7 @@ void one_of(const std::string& value, const char* flag, std::initializer_list<co
 
 std::vector<Option> options(TrainConfig& c) {
   return {
-      {"model", "family of models", "Model", &c.model},
+      {"model", "flash, or gpt (the decoder of x-transformers)", "Model", &c.model},
       {"model-options", "changes to the model's own options, as a JSON object", "Model", &c.model_options},
       {"embedding-init", "factor on the initial embeddings", "Model", &c.embedding_init},
       {"bias-init", "factor on the initial relative position biases", "Model", &c.bias_init},
@@ -88,10 +88,17 @@ std::vector<Option> options(TrainConfig& c) {
   };
 }
 
-TrainConfig preset(const std::string& name) {
+TrainConfig preset(const std::string& name, const std::string& model) {
   TrainConfig c;
-  if (name.empty()) return c;
+  c.model = model;
+  const bool gpt = model == "gpt";
+  if (gpt) c.embedding_init = 1;  // they start small already, with deviation √(2 / dim)
+  if (name.empty()) {
+    if (gpt) c.model_options = R"({"dim": 256, "depth": 4, "heads": 4, "ff_mult": 2.5, "shift_tokens": 1})";
+    return c;
+  }
   if (name == "flash-paper") {
+    check(model == "flash", "--preset flash-paper is a recipe of flash, not of ", model);
     // train.py of the FLASH-pytorch project: random windows of the first 95 MB of enwik8, its last 5 MB held out.
     c.model_options = R"({"dim": 512, "depth": 8, "group_size": 256, "shift_tokens": true})";
     c.embedding_init = 1, c.bias_init = 1;
@@ -105,7 +112,8 @@ TrainConfig preset(const std::string& name) {
     // The best found for a few minutes on two cores: many small steps of a small model whose weights start small.
     c.model_options =
         R"({"dim": 128, "depth": 6, "group_size": 64, "query_key_dim": 32, "expansion_factor": 1.5, "laplace_attn_fn": true})";
-    c.embedding_init = 0.1, c.bias_init = 0;
+    if (gpt)
+      c.model_options = R"({"dim": 128, "depth": 4, "heads": 4, "attn_dim_head": 32, "ff_mult": 2, "shift_tokens": 1})";
     c.seq_len = 256, c.batch = 4, c.steps = 0, c.time_limit = 3;
     c.lr = 4e-3, c.beta2 = 0.98, c.weight_decay = 0.1, c.schedule = "wsd", c.warmup = 150, c.decay = 0.8;
     c.valid_every = 500, c.valid_windows = 128, c.sample_every = 0, c.save_every = 1000;
@@ -114,6 +122,7 @@ TrainConfig preset(const std::string& name) {
   if (name == "gpu") {
     // A GPU's five minutes: the default model, wider and longer, on batches that fill the device.
     c.model_options = R"({"dim": 512, "depth": 8, "group_size": 256, "query_key_dim": 128, "laplace_attn_fn": true})";
+    if (gpt) c.model_options = R"({"dim": 512, "depth": 6, "heads": 8, "ff_mult": 2.5, "shift_tokens": 1})";
     c.device = "cuda", c.precision = "bfloat16";
     c.seq_len = 1024, c.batch = 16, c.steps = 0, c.time_limit = 5;
     c.lr = 1e-3, c.beta2 = 0.98, c.weight_decay = 0.1, c.schedule = "wsd", c.warmup = 300, c.decay = 0.8;

@@ -63,8 +63,9 @@ struct Option {
 
 std::vector<Option> options(TrainConfig& config);
 
-// "" for the defaults above, "flash-paper", "gpu" or "quick". Throws weft::Error for another name.
-TrainConfig preset(const std::string& name);
+// "" for the defaults, "flash-paper", "gpu" or "quick", with what suits the model. Throws weft::Error for another name
+// and for flash-paper with another model than flash.
+TrainConfig preset(const std::string& name, const std::string& model = "flash");
 
 std::string to_json(TrainConfig config);
 TrainConfig from_json(std::string_view json, std::string_view where);

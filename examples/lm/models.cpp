@@ -2,6 +2,7 @@
 #include <weft/examples/lm/models.h>
 #include <weft/nn/data/text.h>
 #include <weft/nn/flash/flash_transformer.h>
+#include <weft/nn/xt/transformer_wrapper.h>
 #include <weft/ops/elementwise.h>
 
 namespace weft::lm {
@@ -16,6 +17,32 @@ std::shared_ptr<LanguageModel> make_flash(std::string_view options) {
   return std::make_shared<flash::FLASHTransformer>(config);
 }
 
+// x-transformers' decoder with what recent language models agree on: rotary positions, RMS norms, gated feed-forwards
+// without biases. Its options are those of the layers and of the wrapper around them.
+struct GPTConfig {
+  xt::AttentionLayersConfig layers{.dim = 512,
+                                   .depth = 8,
+                                   .use_rmsnorm = true,
+                                   .rotary_pos_emb = true,
+                                   .ff_glu = true,
+                                   .ff_swish = true,
+                                   .ff_no_bias = true};
+  xt::TransformerWrapperConfig wrapper;
+};
+
+Fields fields(GPTConfig& c) {
+  Fields all = xt::fields(c.layers);
+  for (const Field& field : xt::fields(c.wrapper)) all.push_back(field);
+  return all;
+}
+
+std::shared_ptr<LanguageModel> make_gpt(std::string_view options) {
+  auto config = config_from_json<GPTConfig>(options, "--model-options of gpt");
+  config.wrapper.num_tokens = data::kByteTokens;
+  config.wrapper.attn_layers = std::make_shared<xt::Decoder>(config.layers);
+  return std::make_shared<xt::TransformerWrapper>(config.wrapper);
+}
+
 struct Row {
   const char* name;
   std::shared_ptr<LanguageModel> (*make)(std::string_view options);
@@ -23,6 +50,7 @@ struct Row {
 
 constexpr Row kModels[] = {
     {"flash", make_flash},
+    {"gpt", make_gpt},
 };
 
 }  // namespace

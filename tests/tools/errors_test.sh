@@ -33,8 +33,10 @@ expect 1 "no text in" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/empty"
 expect 1 "too few" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/short"
 expect 1 "ends in the middle of the gzip data" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/cut.gz"
 expect 1 "--seq-len must be at least 1, not 0" "$train_lm" "${out[@]}" --data "$work/text" --seq-len 0
-expect 1 "--model is one of flash, not rnn" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model rnn
+expect 1 "--model is one of flash, gpt, not rnn" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model rnn
 expect 1 "wdith" "$train_lm" "${out[@]}" --data "$work/text" --model-options '{"wdith": 16}'
+expect 1 "--model-options of gpt: no option called group_size" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model gpt
+expect 1 "--preset flash-paper is a recipe of flash, not of gpt" "$train_lm" --preset flash-paper --model gpt
 expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16'
 expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16' --depth 2
 expect 1 "tpu" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --device tpu
@@ -45,6 +47,7 @@ expect 1 "cannot make folder" "$train_lm" "${small[@]}" --data "$work/text" --ou
 "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" >"$work/out" 2>"$work/err" || { cat "$work/err"; exit 1; }
 checkpoint=$work/run/checkpoints/step-00000002
 expect 1 "already holds a run" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text"
+expect 1 '--model was "flash" when this run began and cannot become "gpt"' "$train_lm" "${out[@]}" --resume --model gpt
 expect 1 "--batch was 1 when this run began and cannot become 2" "$train_lm" "${out[@]}" --resume --batch 2
 expect 2 "--prompt" "$generate" "$work/run" --prompt
 expect 2 "run is required" "$generate"

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # A run that is killed again and again (SIGKILL, at moments of no one's choosing) and resumed ends with the same bits as one
-# that was left alone: weights, optimiser, and every line of metrics.jsonl but its timings. Usage: resume_test.sh TRAIN_LM [OPTION...]
+# that was left alone: weights, optimiser, and every line of metrics.jsonl but its timings. Usage: resume_test.sh TRAIN_LM MODEL [OPTION...]
 set -euo pipefail
-train_lm=$1
+train_lm=$1 model=$2
+case $model in  # with dropout, so that the generator's place counts too
+  flash) model_options='{"dim": 32, "depth": 2, "group_size": 16, "query_key_dim": 16, "attn_dropout": 0.1}' ;;
+  gpt) model_options='{"dim": 32, "depth": 2, "heads": 2, "attn_dim_head": 16, "attn_dropout": 0.1, "ff_dropout": 0.1}' ;;
+  *) echo "no options for the model $model"; exit 1 ;;
+esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -10,7 +15,7 @@ seq 1 20000 >"$work/text"
 steps=240
 options=(--data "$work/text" --steps $steps --seq-len 48 --batch 2 --valid-every 40 --valid-windows 8 --log-every 4
   --save-every 20 --sample-every 0 --sample-length 0 --seed 3
-  --model-options '{"dim": 32, "depth": 2, "group_size": 16, "query_key_dim": 16, "attn_dropout": 0.1}' "${@:2}")
+  --model "$model" --model-options "$model_options" "${@:3}")
 
 run() { "$train_lm" --out "$1" "${@:2}" >"$work/out" 2>"$work/err" || { cat "$work/err"; exit 1; }; }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include <weft/examples/lm/checkpoint.h>
 #include <weft/examples/lm/config.h>
+#include <weft/examples/lm/models.h>
 #include <weft/examples/lm/sampling.h>
 #include <weft/nn/linear.h>
 #include <weft/ops/create.h>
@@ -47,6 +48,14 @@ TEST_CASE("config.json gives back the config, and every preset makes sense") {
     validate(config);
     CHECK(to_json(from_json(to_json(config), "config.json")) == to_json(config));
   }
+  for (const char* name : {"", "gpu", "quick"}) {
+    const TrainConfig config = preset(name, "gpt");
+    validate(config);
+    CHECK(config.model == "gpt");
+    CHECK(to_json(from_json(to_json(config), "config.json")) == to_json(config));
+    if (std::string(name) != "gpu") CHECK(make_model("gpt", config.model_options)->num_tokens() == 256);
+  }
+  CHECK(message_of([] { preset("flash-paper", "gpt"); }) == "--preset flash-paper is a recipe of flash, not of gpt");
   CHECK(to_json(preset("quick")).find("\"dim\": 128") != std::string::npos);
   CHECK(message_of([] { preset("fast"); }) == "--preset is one of flash-paper, gpu, quick, not fast");
   CHECK(message_of([] { from_json("{", "config.json"); }) == "config.json: not a JSON object");
