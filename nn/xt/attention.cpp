@@ -88,6 +88,8 @@ void check_config(const AttentionConfig& c, int64_t kv_heads) {
     check(*c.latent_rope_subheads > 0 && *c.latent_rope_subheads < kv_heads, "Attention: latent_rope_subheads ",
           *c.latent_rope_subheads, " of ", kv_heads, " heads");
   }
+  check(!c.hybrid_mask_kwarg || *c.hybrid_mask_kwarg == "mask", "Attention: hybrid_mask_kwarg can only be mask, not ",
+        c.hybrid_mask_kwarg.value_or(""));
   const auto rotated = c.latent_rope_subheads ? c.latent_rope_subheads : c.rotate_num_heads;
   check(!rotated || (*rotated > 0 && *rotated <= c.heads), "Attention: rotate_num_heads ", rotated.value_or(0), " of ",
         c.heads, " heads");
@@ -153,6 +155,14 @@ Attention::Attention(const AttentionConfig& c)
   if (c.learned_value_residual_mix) {
     to_value_residual_mix_ = std::make_shared<Linear>(q_from, kv_heads_);
     register_module("to_value_residual_mix", std::make_shared<Sequential>(to_value_residual_mix_));
+  }
+  if (c.hybrid_module) {
+    hybrid_module_ = register_module(
+        "hybrid_module", std::make_shared<FoldAxially>(c.hybrid_fold_axial_dim.value_or(1), c.hybrid_module()));
+    const auto norms = register_module("hybrid_norms", std::make_shared<ModuleList>());
+    norm_ = norms->emplace_back<MultiheadRMSNorm>(dim_value, c.heads);
+    hybrid_norm_ = norms->emplace_back<MultiheadRMSNorm>(dim_value, c.heads);
+    if (c.hybrid_learned_mix) hybrid_mix_ = projection("hybrid_mix", c.dim, c.heads);
   }
   to_out_ = std::make_shared<Linear>(out_dim, c.on_attn ? 2 * dim_out : dim_out, false);
   if (c.on_attn)
@@ -261,12 +271,24 @@ Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int
   return bias.defined() ? bias.to(x.dtype()) : bias;
 }
 
+// y [b, h, n, e] with what the hybrid module makes of x [b, n, dim].
+Tensor Attention::mixed_with_hybrid(const Tensor& y, const Tensor& x, const Tensor& mask) const {
+  const bool masked = config_.hybrid_mask_kwarg && !config_.causal;
+  const Tensor beside = (*hybrid_module_)(x, masked ? mask : Tensor());
+  check(beside.shape() == Shape{y.size(0), y.size(2), y.size(1) * y.size(3)}, "Attention: hybrid_module must give [",
+        y.size(0), ", ", y.size(2), ", ", y.size(1) * y.size(3), "], not ", beside.shape());
+  const Tensor own = (*norm_)(y), other = (*hybrid_norm_)(split_heads(beside, y.size(3)));
+  if (!hybrid_mix_) return (own + other) * 0.5;
+  return own + unsqueeze(transpose(sigmoid(hybrid_mix_->forward(x)), 1, 2), -1) * (other - own);
+}
+
 Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Intermediates* out) const {
   check(x.dim() >= 3 && x.size(-1) == config_.dim, "Attention: expected x [batch, length, ", config_.dim, "], got ",
         x.shape());
   const Tensor own = x.dim() == 4 ? select(x, 0, 0) : x;  // what gates read
   const int64_t b = own.size(0), n = own.size(1);
   check(!a.cache || !config_.selective, "Attention: selective attention cannot be cached");
+  check(!a.cache || !hybrid_module_, "Attention: a hybrid_module cannot be cached");
 
   Projected p;
   if (a.cache && a.context.defined() && a.cache->k.size() > 0) {  // the context's keys and values are there already
@@ -300,6 +322,7 @@ Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Interm
   if (config_.laser) y = log(clamp_min(y, 1e-20));
   if (head_scale_params_.defined()) y = y * head_scale_params_;
   if (to_v_head_gate_) y = y * unsqueeze(transpose(sigmoid(to_v_head_gate_->forward(own)), 1, 2), -1);
+  if (hybrid_module_) y = mixed_with_hybrid(y, own, a.mask);
   y = merge_heads(y);
   if (to_v_gate_) {
     const Tensor gates = to_v_gate_->forward(own);

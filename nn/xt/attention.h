@@ -4,8 +4,13 @@
 #include <weft/nn/linear.h>
 #include <weft/nn/xt/attend.h>
 #include <weft/nn/xt/data_dependent_alibi.h>
+#include <weft/nn/xt/fold_axially.h>
+#include <weft/nn/xt/norm.h>
 
 namespace weft::xt {
+
+/// Makes the module that runs beside one attention: [b, n, dim] → [b, n, heads · value_dim_head].
+using HybridModuleFn = std::function<std::shared_ptr<Module>()>;
 
 struct AttentionConfig {
   int64_t dim = 0;
@@ -16,14 +21,18 @@ struct AttentionConfig {
   bool learned_value_residual_mix = false;
   bool qkv_receive_diff_residuals = false;
   AttentionWeightsFn custom_attn_fn = nullptr;  ///< in place of the softmax
+  HybridModuleFn hybrid_module = nullptr;       ///< runs beside it (a GRU, say), and is mixed with its heads
 };
-/// All but custom_attn_fn, which is a function.
+/// All but custom_attn_fn and hybrid_module, which are functions.
 Fields fields(AttentionConfig& c);
 
 /// Multi-head attention over x itself or over a context. options.h lists what may be switched on; the order is
 ///
 ///   project → mix in first values → normalise q, k → rotate → [cache] → learned keys and values → masks and biases
-///   → Attend → scale and gate heads → gate features → project
+///   → Attend → scale and gate heads → mix with the hybrid module's → gate features → project
+///
+/// A hybrid module's output is split into heads, and both are brought to one length before they are mixed (Hymba,
+/// arXiv:2411.13676): y ← norm(y) + s (norm'(hybrid) - norm(y)), s = 1/2 or sigmoid(hybrid_mix x), one a head and token.
 class Attention : public Sublayer {
  public:
   using Config = AttentionConfig;
@@ -43,6 +52,7 @@ class Attention : public Sublayer {
   void rotate(Projected& p, const SublayerArguments& args) const;
   Tensor combined_mask(const SublayerArguments& args, int64_t n, int64_t m) const;
   Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m) const;
+  Tensor mixed_with_hybrid(const Tensor& y, const Tensor& x, const Tensor& mask) const;
 
   AttentionConfig config_;
   int64_t kv_heads_;
@@ -50,6 +60,9 @@ class Attention : public Sublayer {
       to_v_head_gate_, to_value_residual_mix_, to_out_;
   Tensor qk_norm_q_scale_, qk_norm_k_scale_, mem_k_, mem_v_, head_scale_params_;
   std::shared_ptr<ForgetGates> forget_gates_;
+  std::shared_ptr<FoldAxially> hybrid_module_;
+  std::shared_ptr<MultiheadRMSNorm> norm_, hybrid_norm_;
+  std::shared_ptr<Linear> hybrid_mix_;
   std::shared_ptr<Attend> attend_;
 };
 

@@ -66,7 +66,9 @@ AttentionConfig attention_config(const AttentionLayersConfig& c, bool cross) {
   WEFT_XT_ATTENTION_OPTIONS(WEFT_XT_TAKE, )
 #undef WEFT_XT_TAKE
   a.zero_init_output |= c.zero_init_branch_output;
-  a.custom_attn_fn = c.attn_custom_attn_fn;
+  a.custom_attn_fn =
+      cross && c.cross_attn_custom_attn_fn ? c.cross_attn_custom_attn_fn : c.attn_custom_attn_fn;
+  a.hybrid_module = cross && c.cross_attn_hybrid_module ? c.cross_attn_hybrid_module : c.attn_hybrid_module;
   if (cross) {  // these are about the order of tokens
     a.use_cope = c.cross_attn_use_cope.value_or(false), a.selective = c.cross_attn_selective.value_or(false);
     a.data_dependent_alibi = c.cross_attn_data_dependent_alibi.value_or(false);
@@ -123,6 +125,14 @@ int64_t AttentionLayers::condition_features() const {
 }
 bool AttentionLayers::disable_abs_pos_emb() const {
   return config_.disable_abs_pos_emb.value_or(config_.rel_pos_bias || rotary_pos_emb_ != nullptr);
+}
+
+std::string AttentionLayers::why_no_cache() const {
+  const AttentionLayersConfig& c = config_;
+  if (!c.causal) return "its attention is not causal";
+  if (c.attn_selective) return "attn_selective is on";
+  if (c.attn_hybrid_module || c.cross_attn_hybrid_module) return "attn_hybrid_module has a state of its own";
+  return "";
 }
 
 std::shared_ptr<Norm> AttentionLayers::make_norm() const {

@@ -19,8 +19,11 @@ struct AttentionLayersConfig {
   WEFT_XT_LAYERS_OPTIONS(WEFT_XT_OPTION, WEFT_XT_OVERRIDE, )
   bool causal = false;                               ///< of AttentionLayers alone; Encoder, Decoder, ... know theirs
   AttentionWeightsFn attn_custom_attn_fn = nullptr;  ///< in place of the softmax of every attention
+  AttentionWeightsFn cross_attn_custom_attn_fn = nullptr;
+  HybridModuleFn attn_hybrid_module = nullptr;  ///< makes a module that runs beside each attention (a GRU, say)
+  HybridModuleFn cross_attn_hybrid_module = nullptr;
 };
-/// All but attn_custom_attn_fn, which is a function.
+/// All but the last four, which are functions.
 Fields fields(AttentionLayersConfig& c);
 
 /// x [b, n, dim] → the same. Each sublayer is (options.h says which parts there are)
@@ -55,11 +58,13 @@ class AttentionLayers : public Module {
   int64_t dim() const { return config_.dim; }
   bool causal() const { return config_.causal; }
   /// Whether calls may be given a Cache.
-  bool can_cache_kv() const { return config_.causal && !config_.attn_selective; }
+  bool can_cache_kv() const { return why_no_cache().empty(); }
   bool disable_abs_pos_emb() const;
   int64_t num_attn_layers() const { return num_attn_layers_; }
 
  protected:
+  /// What keeps a cache from being used; empty where nothing does.
+  std::string why_no_cache() const;
   /// attn_mask for this call; PrefixDecoder makes it.
   virtual Tensor attention_mask(const Tensor&, const Call& call) const { return call.attn_mask; }
 

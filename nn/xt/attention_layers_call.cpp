@@ -82,8 +82,7 @@ void AttentionLayers::Pass::check_call(const Tensor& x) const {
         crosses ? ": a context is needed (cross_attend)" : ": takes no context (cross_attend is off)");
   check(m_.needs_condition() == call_.condition.defined(), who,
         m_.needs_condition() ? ": a condition is needed by its adaptive norms or scales" : ": takes no condition");
-  check(!call_.cache || m_.can_cache_kv(), who, ": cannot use a cache (",
-        c.causal ? "attn_selective is on" : "its attention is not causal", ")");
+  check(!call_.cache || m_.can_cache_kv(), who, ": cannot use a cache (", m_.why_no_cache(), ")");
   check(!call_.cache || !call_.attn_mask.defined(), who, ": attn_mask and a cache exclude each other");
   check(!call_.context_pos.defined() || (crosses && m_.rotary_pos_emb_), who,
         ": context_pos is for rotary cross-attention");
@@ -143,6 +142,7 @@ Tensor AttentionLayers::Pass::key_mask(size_t attention) const {
 }
 
 void AttentionLayers::Pass::make_rotations() {
+  rotation_ = call_.rotary_pos_emb;
   if (!m_.rotary_pos_emb_) return;
   const RotaryEmbedding& rotary = *m_.rotary_pos_emb_;
   // With a cache the keys of earlier calls are turned already: the middle has to stay where it was.
@@ -155,7 +155,7 @@ void AttentionLayers::Pass::make_rotations() {
     const Tensor earlier = places(-before, 0, device_) + slice(pos, -1, 0, 1);
     pos = cat({earlier, pos}, -1);
   }
-  rotation_ = rotary.at(pos, middle);
+  if (!rotation_) rotation_ = rotary.at(pos, middle);
   if (call_.context_pos.defined()) context_rotation_ = rotary.at(call_.context_pos);
 }
 

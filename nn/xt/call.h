@@ -1,6 +1,7 @@
 // What a call may be given besides the sequence, and what it leaves behind.
 #pragma once
 
+#include <weft/nn/xt/rotary_embedding.h>
 #include <weft/nn/xt/sublayer.h>
 
 #include <optional>
@@ -20,6 +21,7 @@ struct Call {
   Tensor seq_start_pos = {};      ///< int64 [b]: tokens before it are left padding
   Tensor padding_mask = {};       ///< bool [b, n]: as mask, and shift_tokens in feed-forwards heeds it too
   Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n])
+  std::optional<Rotation> rotary_pos_emb = {};  ///< turns queries and keys, in place of what the layers make of pos
   Tensor context_pos = {};        ///< positions [m] or [b, m] of the context, for rotary cross-attention
   Tensor attn_bias = {};          ///< broadcasts to [b, h, n, n], added to the scores
   Tensor condition = {};          ///< [b, d] or [b, n, d], for adaptive norms and scales

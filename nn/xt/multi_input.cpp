@@ -15,10 +15,12 @@ Fields fields(MultiInputTransformerWrapperConfig& c) {
           {"emb_dropout", &c.emb_dropout},
           {"post_emb_norm", &c.post_emb_norm},
           {"num_memory_tokens", &c.num_memory_tokens},
+          {"memory_tokens_interspersed_every", &c.memory_tokens_interspersed_every},
           {"return_only_embed", &c.return_only_embed},
           {"use_abs_pos_emb", &c.use_abs_pos_emb},
           {"scaled_sinu_pos_emb", &c.scaled_sinu_pos_emb},
-          {"emb_frac_gradient", &c.emb_frac_gradient}};
+          {"emb_frac_gradient", &c.emb_frac_gradient},
+          {"attn_z_loss_weight", &c.attn_z_loss_weight}};
 }
 
 MultiInputTransformerWrapper::MultiInputTransformerWrapper(const MultiInputTransformerWrapperConfig& c) : config_(c) {
@@ -26,6 +28,8 @@ MultiInputTransformerWrapper::MultiInputTransformerWrapper(const MultiInputTrans
   check(!c.num_tokens.empty(), "MultiInputTransformerWrapper: no num_tokens given");
   check(c.emb_frac_gradient > 0 && c.emb_frac_gradient <= 1,
         "MultiInputTransformerWrapper: emb_frac_gradient must be in (0, 1], got ", c.emb_frac_gradient);
+  check(!c.memory_tokens_interspersed_every || (*c.memory_tokens_interspersed_every > 0 && c.attn_layers->causal()),
+        "MultiInputTransformerWrapper: memory_tokens_interspersed_every must be positive, and the layers causal");
   const int64_t dim = c.attn_layers->dim(), emb_dim = c.emb_dim.value_or(dim);
   pos_emb_ =
       make_position_embedding(emb_dim, {c.max_seq_len, c.use_abs_pos_emb, c.scaled_sinu_pos_emb}, *c.attn_layers);
@@ -61,7 +65,7 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
     const Tensor own = embeds_[i]->forward(it->second);  // [b, n, emb_dim]
     x = x.defined() ? x + own : own;
   }
-  const int64_t b = x.size(0), n = x.size(1);
+  const int64_t n = x.size(1);
   const Tensor positions = position_embeddings(pos_emb_.get(), n, call, x.device());
   if (positions.defined()) x = x + positions;
   if (call.sum_embeds.defined()) x = x + call.sum_embeds;
@@ -72,22 +76,26 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
   if (f < 1) x = x * f + x.detach() * (1 - f);
   x = dropout(x, config_.emb_dropout, is_training());
   if (project_emb_) x = project_emb_->forward(x);
-  int64_t memory = 0;
-  if (memory_tokens_.defined() && (!call.cache || call.cache->length() == 0)) {
-    memory = memory_tokens_.size(0);
-    put_in_front(repeated(memory_tokens_, b), {}, x, call);
-  }
+  const int64_t every = config_.memory_tokens_interspersed_every.value_or(0);
+  check(!call.cache || every == 0 || !memory_tokens_.defined(), name(),
+        ": memory_tokens_interspersed_every and a cache exclude each other");
+  std::optional<MemoryTokens> memory;
+  if (memory_tokens_.defined() && (!call.cache || call.cache->length() == 0))
+    memory.emplace(memory_tokens_, every, x, call);
   shift_mems(call, config_.shift_mem_down);
   hand_on_positions(call, *config_.attn_layers);
 
+  call.return_attn |= call.return_attn_z_loss;
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);
   if (call.cache) call.cache->tokens += n;
-  if (memory > 0) out.intermediates.memory_tokens = slice(x, 1, 0, memory), x = slice(x, 1, memory);
+  if (memory) x = memory->taken_out(x, out.intermediates);
   out.embeddings = x;
   if (!call.return_embeddings)
     for (size_t i = 0; i < to_logits_.size(); ++i)
       out.logits.emplace_back(config_.num_tokens[i].first, to_logits_[i]->forward(x));
+  if (call.return_attn_z_loss)
+    out.attn_z_loss = attn_z_loss(out.intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
   if (call.return_mems) out.mems = next_mems(call.mems, out.intermediates.hiddens, config_.max_mem_len);
   return out;
 }

@@ -14,17 +14,20 @@ struct MultiInputTransformerWrapperConfig {
   double emb_dropout = 0;
   bool post_emb_norm = false;
   std::optional<int64_t> num_memory_tokens = {};
+  std::optional<int64_t> memory_tokens_interspersed_every = {};  ///< in front of every so many tokens; causal only
   bool return_only_embed = false;  ///< no logits
   bool use_abs_pos_emb = true;
   bool scaled_sinu_pos_emb = false;
   double emb_frac_gradient = 1;
+  double attn_z_loss_weight = 1e-4;
   std::shared_ptr<AttentionLayers> attn_layers = nullptr;
 };
 Fields fields(MultiInputTransformerWrapperConfig& c);  ///< all but attn_layers
 
 using NamedInputs = std::vector<std::pair<std::string, Tensor>>;
 
-/// x: ids [b, n] by name → logits [b, n, num_tokens] by name, in the config's order.
+/// x: ids [b, n] by name → logits [b, n, num_tokens] by name, in the config's order. Options as TransformerWrapper's;
+/// the original's memory_tokens_interspersed_every raises a NameError.
 class MultiInputTransformerWrapper : public Module {
  public:
   using Config = MultiInputTransformerWrapperConfig;
@@ -32,6 +35,7 @@ class MultiInputTransformerWrapper : public Module {
     NamedInputs logits;  ///< empty with return_only_embed
     Tensor embeddings;   ///< [b, n, dim]
     Tensors mems;        ///< with return_mems
+    Tensor attn_z_loss;  ///< with return_attn_z_loss
     LayerIntermediates intermediates;
   };
   explicit MultiInputTransformerWrapper(const MultiInputTransformerWrapperConfig& config);

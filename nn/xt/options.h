@@ -82,6 +82,9 @@ inline Fields fields(DataDependentAlibiKwargs& c) {
   X(P, bool, use_latent_kv, false, "keys and values through a shared bottleneck", "attention")                           \
   X(P, std::optional<int64_t>, dim_latent_kv, {}, "features of it", "attention")                                         \
   X(P, std::optional<int64_t>, latent_rope_subheads, {}, "heads whose keys come from the input itself, and rotate", "attention") \
+  X(P, std::optional<int64_t>, hybrid_fold_axial_dim, {}, "hybrid_module reads every so-many-th token; all unless given", "fold_axially") \
+  X(P, bool, hybrid_learned_mix, false, "the share of hybrid_module in each head from the input; else half (arXiv:2411.13676)", "attention") \
+  X(P, std::optional<std::string>, hybrid_mask_kwarg, {}, "where it is \"mask\" and attention is not causal, hybrid_module is given the mask", "fold_axially") \
   X(P, bool, zero_init_output, false, "the last layer starts at zero", "attention")
 
 #define WEFT_XT_FEED_FORWARD_OPTIONS(X, P)                                                                               \

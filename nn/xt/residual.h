@@ -1,7 +1,7 @@
 // How a sublayer's output joins the residual stream.
 #pragma once
 
-#include <weft/nn/module.h>
+#include <weft/nn/gru.h>
 
 namespace weft::xt {
 
@@ -38,7 +38,7 @@ class GRUGating : public ResidualFn {
   std::string name() const override { return "GRUGating"; }
 
  private:
-  std::shared_ptr<Module> gru_;
+  std::shared_ptr<GRUCell> gru_;
   Tensor residual_scale_;
 };
 

@@ -31,17 +31,6 @@ const TransformerWrapperConfig& checked(const TransformerWrapperConfig& c) {
   return c;
 }
 
-// Mean over tokens of Σ_heads (Σ_layers log Σ exp(scores))² (after arXiv:2202.08906, on attention).
-Tensor z_loss(const std::vector<Intermediates>& attentions, double weight) {
-  Tensor total;
-  for (const Intermediates& a : attentions) {
-    const Tensor lse = logsumexp(a.pre_softmax_attn, -1);
-    total = total.defined() ? total + lse : lse;
-  }
-  check(total.defined(), "TransformerWrapper: return_attn_z_loss needs attention layers");
-  return mean(sum(square(total), 1)) * weight;
-}
-
 }  // namespace
 
 Fields fields(TransformerWrapperConfig& c) {
@@ -177,37 +166,13 @@ Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerInte
   return y;
 }
 
-// With memory tokens in front of x, or of every so many of it.
 Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediates& kept) const {
-  const int64_t b = x.size(0), n = x.size(1), memory = memory_tokens();
-  const bool first = !call.cache || call.cache->length() == 0;
-  const int64_t every = memory > 0 ? config_.memory_tokens_interspersed_every.value_or(0) : 0;
-  const int64_t chunks = every > 0 ? (n + every - 1) / every : 1;
-  const auto cut = [&](const Tensor& t) {  // [b, n, ...] → [b · chunks, every, ...]
-    std::vector<int64_t> amounts(static_cast<size_t>(2 * (t.dim() - 1)), 0);
-    amounts.back() = chunks * every - n;
-    return flatten(unflatten(pad(t, amounts), 1, {chunks, every}), 0, 1);
-  };
-  const auto join = [&](const Tensor& t) {
-    return t.defined() && every > 0 ? flatten(unflatten(t, 0, {b, chunks}), 1, 2) : t;
-  };
-  if (memory > 0 && first) {
-    if (every > 0) {
-      x = cut(x);
-      for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
-        if (mask->defined()) *mask = cut(*mask);
-    }
-    put_in_front(repeated(memory_tokens_, x.size(0)), {}, x, call);
-    for (Tensor* t : {&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask}) *t = join(*t);
-  }
+  std::optional<MemoryTokens> memory;
+  if (memory_tokens_.defined() && (!call.cache || call.cache->length() == 0))
+    memory.emplace(memory_tokens_, config_.memory_tokens_interspersed_every.value_or(0), x, call);
   check(config_.recycling || call.recycle_steps.value_or(1) == 1, name(), ": recycle_steps without recycling");
-  Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);
-  if (memory > 0 && first) {
-    if (every > 0) y = flatten(unflatten(y, 1, {chunks, memory + every}), 0, 1);
-    kept.memory_tokens = slice(y, 1, 0, memory);
-    y = slice(join(slice(y, 1, memory)), 1, 0, n);
-  }
-  return y;
+  const Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);
+  return memory ? memory->taken_out(y, kept) : y;
 }
 
 Tensors TransformerWrapper::make_logits(const Tensor& x, const Tensor& mixture) const {
@@ -252,8 +217,7 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
     out.logit_entropies = calc_entropy(out.logits[0]);
   }
   if (call.return_attn_z_loss)
-    out.attn_z_loss =
-        z_loss(out.intermediates.attn_intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
+    out.attn_z_loss = attn_z_loss(out.intermediates, call.attn_z_loss_weight.value_or(config_.attn_z_loss_weight));
   if (call.return_mems) out.mems = next_mems(call.mems, out.intermediates.hiddens, config_.max_mem_len);
   return out;
 }

@@ -4,8 +4,10 @@
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
+#include <weft/ops/softmax.h>
 
 #include <algorithm>
+#include <array>
 
 namespace weft::xt {
 
@@ -45,6 +47,44 @@ void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call
 
 Tensor repeated(const Tensor& tokens, int64_t b) {
   return expand(unsqueeze(tokens, 0), {b, tokens.size(0), tokens.size(1)});
+}
+
+MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call)
+    : b_(x.size(0)),
+      n_(x.size(1)),
+      num_(tokens.size(0)),
+      every_(every),
+      chunks_(every > 0 ? (x.size(1) + every - 1) / every : 1) {
+  const auto cut = [&](const Tensor& t) {  // [b, n, ...] → [b · chunks, every, ...]
+    if (!t.defined() || every_ == 0) return t;
+    std::vector<int64_t> amounts(static_cast<size_t>(2 * (t.dim() - 1)), 0);
+    amounts.back() = chunks_ * every_ - n_;
+    return flatten(unflatten(pad(t, amounts), 1, {chunks_, every_}), 0, 1);
+  };
+  const auto join = [&](const Tensor& t) {
+    return t.defined() && every_ > 0 ? flatten(unflatten(t, 0, {b_, chunks_}), 1, 2) : t;
+  };
+  const std::array<Tensor*, 4> all{&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask};
+  for (Tensor* t : all) *t = cut(*t);
+  put_in_front(repeated(tokens, x.size(0)), {}, x, call);
+  for (Tensor* t : all) *t = join(*t);
+}
+
+Tensor MemoryTokens::taken_out(const Tensor& y, LayerIntermediates& kept) const {
+  const Tensor chunked = every_ > 0 ? flatten(unflatten(y, 1, {chunks_, num_ + every_}), 0, 1) : y;
+  kept.memory_tokens = slice(chunked, 1, 0, num_);
+  const Tensor rest = slice(chunked, 1, num_);
+  return slice(every_ > 0 ? flatten(unflatten(rest, 0, {b_, chunks_}), 1, 2) : rest, 1, 0, n_);
+}
+
+Tensor attn_z_loss(const LayerIntermediates& kept, double weight) {
+  Tensor total;
+  for (const Intermediates& a : kept.attn_intermediates) {
+    const Tensor lse = logsumexp(a.pre_softmax_attn, -1);
+    total = total.defined() ? total + lse : lse;
+  }
+  check(total.defined(), "return_attn_z_loss needs attention layers");
+  return mean(sum(square(total), 1)) * weight;
 }
 
 Tensor masked_mean(const Tensor& x, const Tensor& mask) {

@@ -31,6 +31,21 @@ void start_to_mask(Call& call, int64_t n, Device device);
 /// tokens [num, d] → [b, num, d].
 Tensor repeated(const Tensor& tokens, int64_t b);
 
+/// Learned tokens (arXiv:2006.11527) in front of x, or of every so many places of it, on its way through the layers.
+class MemoryTokens {
+ public:
+  /// Puts tokens [num, dim] into x [b, n, dim] and makes room for them in the call's masks. every: 0 is once, in front.
+  MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call);
+  /// What became of x, from what became of all; that of the tokens goes to kept.
+  Tensor taken_out(const Tensor& y, LayerIntermediates& kept) const;
+
+ private:
+  int64_t b_, n_, num_, every_, chunks_;
+};
+
+/// weight · mean over tokens of Σ_heads (Σ_layers log Σ exp(scores))² (after arXiv:2202.08906, on attention).
+Tensor attn_z_loss(const LayerIntermediates& kept, double weight);
+
 /// Mean over dimension 1 of x [b, n, ...], of the places where mask (bool [b, n], may be undefined) is true.
 Tensor masked_mean(const Tensor& x, const Tensor& mask);
 

@@ -12,6 +12,7 @@ AttentionLayersConfig encoder_layers(const XTransformerConfig& c) {
 #define WEFT_XT_TAKE(P, TYPE, NAME, DEFAULT, DOC, FILE) layers.P##NAME = c.enc_##P##NAME;
   WEFT_XT_LAYERS_OPTIONS(WEFT_XT_TAKE, WEFT_XT_TAKE, )
 #undef WEFT_XT_TAKE
+  layers.attn_custom_attn_fn = c.enc_attn_custom_attn_fn, layers.attn_hybrid_module = c.enc_attn_hybrid_module;
   return layers;
 }
 
@@ -20,6 +21,9 @@ AttentionLayersConfig decoder_layers(const XTransformerConfig& c) {
 #define WEFT_XT_TAKE(P, TYPE, NAME, DEFAULT, DOC, FILE) layers.P##NAME = c.dec_##P##NAME;
   WEFT_XT_LAYERS_OPTIONS(WEFT_XT_TAKE, WEFT_XT_TAKE, )
 #undef WEFT_XT_TAKE
+  layers.attn_custom_attn_fn = c.dec_attn_custom_attn_fn, layers.attn_hybrid_module = c.dec_attn_hybrid_module;
+  layers.cross_attn_custom_attn_fn = c.dec_cross_attn_custom_attn_fn;
+  layers.cross_attn_hybrid_module = c.dec_cross_attn_hybrid_module;
   check(!layers.cross_attend, "XTransformer: dec_cross_attend cannot be set: its decoder always cross-attends");
   layers.cross_attend = true;
   return layers;
@@ -54,8 +58,8 @@ Fields fields(XTransformerConfig& c) {
 }
 
 XTransformer::XTransformer(const XTransformerConfig& c) : config_(c) {
-  check(!c.tie_token_emb || c.enc_num_tokens == c.dec_num_tokens,
-        "XTransformer: tie_token_emb needs equal vocabularies, got ", c.enc_num_tokens, " and ", c.dec_num_tokens);
+  check(!c.tie_token_emb || c.enc_num_tokens >= c.dec_num_tokens, "XTransformer: with tie_token_emb the encoder's ",
+        c.enc_num_tokens, " tokens have to hold the decoder's ", c.dec_num_tokens);
   encoder_ =
       std::make_shared<TransformerWrapper>(TransformerWrapperConfig{.num_tokens = c.enc_num_tokens,
                                                                     .max_seq_len = c.enc_max_seq_len,

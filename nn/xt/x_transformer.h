@@ -28,7 +28,12 @@ struct XTransformerConfig {
   bool dec_use_abs_pos_emb = true;
   WEFT_XT_LAYERS_OPTIONS(WEFT_XT_OPTION, WEFT_XT_OVERRIDE, enc_)
   WEFT_XT_LAYERS_OPTIONS(WEFT_XT_OPTION, WEFT_XT_OVERRIDE, dec_)
+  AttentionWeightsFn enc_attn_custom_attn_fn = nullptr;  ///< as AttentionLayersConfig's
+  HybridModuleFn enc_attn_hybrid_module = nullptr;
+  AttentionWeightsFn dec_attn_custom_attn_fn = nullptr, dec_cross_attn_custom_attn_fn = nullptr;
+  HybridModuleFn dec_attn_hybrid_module = nullptr, dec_cross_attn_hybrid_module = nullptr;
 };
+/// All but the functions.
 Fields fields(XTransformerConfig& c);
 
 /// TransformerWrapper over an Encoder, and an AutoregressiveWrapper around one over a cross-attending Decoder.

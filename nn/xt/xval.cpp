@@ -16,6 +16,7 @@ Fields fields(XValTransformerWrapperConfig& c) {
   return {{"num_tokens", &c.num_tokens},
           {"numerical_token_id", &c.numerical_token_id},
           {"max_seq_len", &c.max_seq_len},
+          {"emb_dim", &c.emb_dim},
           {"logits_dim", &c.logits_dim},
           {"tie_embedding", &c.tie_embedding},
           {"max_mem_len", &c.max_mem_len},
@@ -28,11 +29,13 @@ Fields fields(XValTransformerWrapperConfig& c) {
 XValTransformerWrapper::XValTransformerWrapper(const XValTransformerWrapperConfig& c) : config_(c) {
   check(c.attn_layers != nullptr, "XValTransformerWrapper: no attn_layers given");
   check(c.num_tokens > 0, "XValTransformerWrapper: num_tokens must be positive, got ", c.num_tokens);
-  const int64_t dim = c.attn_layers->dim();
-  token_emb_ = register_module("token_emb", std::make_shared<TokenEmbedding>(dim, c.num_tokens));
+  const int64_t dim = c.attn_layers->dim(), emb_dim = c.emb_dim.value_or(dim);
+  check(!c.tie_embedding || emb_dim == dim, "XValTransformerWrapper: tie_embedding needs an emb_dim of dim ", dim);
+  token_emb_ = register_module("token_emb", std::make_shared<TokenEmbedding>(emb_dim, c.num_tokens));
   init::normal_(token_emb_->emb.weight);
-  pos_emb_ = make_position_embedding(dim, {c.max_seq_len, c.use_abs_pos_emb, c.scaled_sinu_pos_emb}, *c.attn_layers);
+  pos_emb_ = make_position_embedding(emb_dim, {c.max_seq_len, c.use_abs_pos_emb, c.scaled_sinu_pos_emb}, *c.attn_layers);
   if (pos_emb_) register_module("pos_emb", pos_emb_);
+  if (emb_dim != dim) project_emb_ = register_module("project_emb", std::make_shared<Linear>(emb_dim, dim));
   if (c.num_memory_tokens.value_or(0) > 0)
     memory_tokens_ = register_parameter("memory_tokens", randn({*c.num_memory_tokens, dim}));
   register_module("attn_layers", c.attn_layers);
@@ -52,6 +55,7 @@ XValTransformerWrapper::Output XValTransformerWrapper::operator()(const Tensor& 
   x = x * unsqueeze(where(eq(tokens, config_.numerical_token_id), numbers.to(x.dtype()), 1), -1);
   const Tensor positions = position_embeddings(pos_emb_.get(), tokens.size(1), call, x.device());
   if (positions.defined()) x = x + positions;
+  if (project_emb_) x = project_emb_->forward(x);
   start_to_mask(call, tokens.size(1), x.device());
   const int64_t memory = memory_tokens_.defined() ? memory_tokens_.size(0) : 0;
   if (memory > 0) put_in_front(repeated(memory_tokens_, x.size(0)), {}, x, call);

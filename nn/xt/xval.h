@@ -9,6 +9,7 @@ struct XValTransformerWrapperConfig {
   int64_t num_tokens = 0;
   int64_t numerical_token_id = 0;
   int64_t max_seq_len = 0;
+  std::optional<int64_t> emb_dim = {};     ///< of embeddings, projected to dim where it differs
   std::optional<int64_t> logits_dim = {};  ///< num_tokens unless given
   bool tie_embedding = false;
   int64_t max_mem_len = 0;
@@ -20,8 +21,8 @@ struct XValTransformerWrapperConfig {
 };
 Fields fields(XValTransformerWrapperConfig& c);  ///< all but attn_layers
 
-/// Tokens x, int64 [b, n], and numbers x_num [b, n], which count where x is numerical_token_id. The original cannot
-/// have a mask beside memory tokens.
+/// Tokens x, int64 [b, n], and numbers x_num [b, n], which count where x is numerical_token_id. The original has
+/// no projection, so that its emb_dim can only be dim, and raises a NameError for memory tokens.
 class XValTransformerWrapper : public Module {
  public:
   using Config = XValTransformerWrapperConfig;
@@ -41,7 +42,7 @@ class XValTransformerWrapper : public Module {
   XValTransformerWrapperConfig config_;
   std::shared_ptr<TokenEmbedding> token_emb_;
   std::shared_ptr<PositionEmbedding> pos_emb_;
-  std::shared_ptr<Linear> to_logits_, to_numerical_output_;
+  std::shared_ptr<Linear> project_emb_, to_logits_, to_numerical_output_;
   Tensor memory_tokens_;
 };
 

@@ -1,5 +1,7 @@
 #include "systems.h"
 
+#include <cmath>
+
 namespace weft::parity {
 namespace {
 
@@ -109,8 +111,13 @@ Tensors Arguments::tensors(const char* name) {
   const Json* value = take(name);
   if (!value) return all;
   check(value->is_array(), "call: argument ", name, " must be a list of inputs");
-  for (const Json& v : *value) all.push_back(input(v, name));
+  for (const Json& v : *value) all.push_back(v == 1 ? Tensor() : input(v, name));
   return all;
+}
+
+void Arguments::nothing(const char* name) {
+  const Json* value = take(name);
+  check(!value || value->empty(), "call: argument ", name, " has no meaning here");
 }
 
 std::vector<std::pair<std::string, Tensor>> Arguments::named_tensors(const char* name) {
@@ -150,7 +157,8 @@ double Arguments::number(const char* name, double otherwise) {
 int64_t Arguments::integer(const char* name, int64_t otherwise) {
   const Json* value = take(name);
   if (!value) return otherwise;
-  check(value->is_number_integer(), "call: argument ", name, " must be an integer");
+  check(value->is_number() && std::trunc(value->get<double>()) == value->get<double>(), "call: argument ", name,
+        " must be an integer");
   return value->get<int64_t>();
 }
 

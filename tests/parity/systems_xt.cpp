@@ -17,6 +17,11 @@
 #include <weft/nn/xt/xval.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/loss.h>
+#include <weft/ops/shape.h>
+
+#include <algorithm>
+#include <cmath>
 
 #include "systems.h"
 
@@ -27,9 +32,78 @@ using namespace weft::xt;
 
 constexpr const char* kPackage = "x_transformers";
 
+void as_integer(Json& value) {
+  if (value.is_boolean()) value = value.get<bool>() ? 1 : 0;
+  if (value.is_number_float() && value.get<double>() == std::trunc(value.get<double>())) value = value.get<int64_t>();
+}
+
+// What Python takes for an option of type T: None for False or an empty list, 1 for True, 2.0 for 2.
+template <class T>
+void as_option(Json& value) {
+  if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::optional<bool>>) {
+    if (value.is_null() && std::is_same_v<T, bool>) value = false;
+    if (value.is_number()) value = value.get<double>() != 0;
+  } else if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, std::optional<int64_t>>) {
+    as_integer(value);
+  } else if constexpr (std::is_same_v<T, double>) {
+    if (value.is_boolean()) value = value.get<bool>() ? 1 : 0;
+  } else if constexpr (std::is_same_v<T, std::vector<int64_t>> || std::is_same_v<T, OneOrEach<int64_t>> ||
+                       std::is_same_v<T, NamedIntegers>) {
+    if (value.is_structured()) std::for_each(value.begin(), value.end(), as_integer);
+    as_integer(value);
+  }
+  if (value.is_null() && !std::is_constructible_v<T, std::nullopt_t> && std::is_class_v<T>) value = Json::array();
+}
+
 template <class Config>
-Config read_config(const Json& json, const char* owner) {
+Config read_config(Json json, const char* owner) {
+  Config config;
+  for (const Field& field : fields(config))
+    if (json.contains(field.name))
+      std::visit(
+          [&](const auto& at) {
+            using At = std::decay_t<decltype(at)>;
+            if constexpr (std::is_pointer_v<At>) as_option<std::remove_pointer_t<At>>(json[field.name]);
+          },
+          field.value);
   return config_from_json<Config>(json.dump(), owner);
+}
+
+// Takes options out of a config that say nothing about what is computed.
+void drop(Json& config, std::initializer_list<const char*> names, const std::string& prefix = "") {
+  for (const char* name : names) extract(config, (prefix + name).c_str());
+}
+
+// The options of attention that are no values: a module, a function, and what is for PyTorch alone.
+HybridModuleFn extract_functions(Json& config, const std::string& prefix) {
+  drop(config, {"onnxable", "attend_sdp_kwargs"}, prefix);
+  const std::string custom = prefix + "custom_attn_fn";
+  check(extract(config, custom.c_str()).is_null(), custom, " is a function, which a case cannot hold");
+  const Json spec = extract(config, (prefix + "hybrid_module").c_str());
+  if (spec.is_null()) return nullptr;
+  return [spec] { return build_nested_module(kPackage, spec); };
+}
+
+AttentionConfig attention_config(Json json) {
+  const HybridModuleFn hybrid = extract_functions(json, "");
+  auto config = read_config<AttentionConfig>(json, "Attention");
+  config.hybrid_module = hybrid;
+  return config;
+}
+
+AttentionLayersConfig layers_config(Json json, const char* owner) {
+  const HybridModuleFn own = extract_functions(json, "attn_"), cross = extract_functions(json, "cross_attn_");
+  auto config = read_config<AttentionLayersConfig>(json, owner);
+  config.attn_hybrid_module = own, config.cross_attn_hybrid_module = cross;
+  return config;
+}
+
+XTransformerConfig x_transformer_config(Json json) {
+  const HybridModuleFn enc = extract_functions(json, "enc_attn_"), dec = extract_functions(json, "dec_attn_"),
+                       cross = extract_functions(json, "dec_cross_attn_");
+  auto config = read_config<XTransformerConfig>(json, "XTransformer");
+  config.enc_attn_hybrid_module = enc, config.dec_attn_hybrid_module = dec, config.dec_cross_attn_hybrid_module = cross;
+  return config;
 }
 
 // The options of a class that has no config struct, by name.
@@ -66,6 +140,17 @@ Tensor tensor_or_number(Arguments& a, const char* name) {
   return a.tensor_or_none(name);
 }
 
+// Rotary angles given as the original's pair: the angles, each twice, and a scale (likewise, or a number that is 1).
+std::optional<Rotation> rotation(Arguments& a, const char* name) {
+  const Tensors pair = a.tensors(name);
+  if (pair.empty()) return std::nullopt;
+  const auto every_second = [](const Tensor& t) {
+    return t.defined() ? t.unflatten(-1, {-1, 2}).select(-1, 0) : t;
+  };
+  check(pair.size() == 2, "call: argument ", name, " must be a pair");
+  return Rotation{every_second(pair[0]), every_second(pair[1])};
+}
+
 // The call of AttentionLayers and of what is around it. Each reads the names that its signature has.
 Call layers_call(Arguments& a) {
   Call c;
@@ -75,7 +160,7 @@ Call layers_call(Arguments& a) {
   c.mems = a.tensors("mems"), c.mem_masks = a.tensors("mem_masks");
   c.seq_start_pos = a.tensor_or_none("seq_start_pos");
   c.pos = a.tensor_or_none("pos"), c.context_pos = a.tensor_or_none("context_pos");
-  c.attn_bias = a.tensor_or_none("attn_bias");
+  c.attn_bias = a.tensor_or_none("attn_bias"), c.rotary_pos_emb = rotation(a, "rotary_pos_emb");
   c.condition = a.tensor_or_none("condition"), c.in_attn_cond = a.tensor_or_none("in_attn_cond");
   c.layers_execute_order = a.integers("layers_execute_order");
   c.prefix_attn_len = tensor_or_number(a, "prefix_attn_len");
@@ -93,12 +178,14 @@ Call wrapper_call(Arguments& a, Returns& r) {
   c.embed_ids = a.named_tensors("embed_ids"), c.sum_embeds = a.tensor_or_none("sum_embeds");
   if (const int64_t steps = a.integer("recycle_steps", 0); steps > 0) c.recycle_steps = steps;
   c.attn_z_loss_weight = a.number("attn_z_loss_weight", 1e-4);
+  a.nothing("token_emb_kwargs"), a.nothing("to_logits_kwargs");
   r = {a.flag("return_logits_and_embeddings", false),
        a.flag("return_mems", false),
        a.flag("return_attn", false),
        a.flag("return_attn_z_loss", false),
        a.flag("return_logit_entropies", false),
        a.flag("return_intermediates", false)};
+  r.attn &= !r.mems && !r.intermediates && !r.z_loss && !r.entropies;  // the original returns one of these
   c.return_mems = r.mems, c.return_attn = r.attn, c.return_attn_z_loss = r.z_loss,
   c.return_logit_entropies = r.entropies;
   return c;
@@ -132,10 +219,11 @@ std::shared_ptr<AttentionLayers> layers_of(Json& config) {
 template <class M>
 Factory layers(const char* owner) {
   return [owner](const Json& config) -> Subject {
-    const auto m = std::make_shared<M>(read_config<AttentionLayersConfig>(config, owner));
+    const auto m = std::make_shared<M>(layers_config(config, owner));
     return {m, [m](Arguments& a) -> Tensors {
               no_method(a);
-              a.bind({"x", "context", "mask", "context_mask", "attn_mask", "self_attn_kv_mask", "mems", "mem_masks"});
+              a.bind({"x", "context", "mask", "context_mask", "attn_mask", "self_attn_kv_mask", "mems", "mem_masks",
+                      "seq_start_pos"});
               const Call call = layers_call(a);
               LayerIntermediates kept;
               const bool hiddens = a.flag("return_hiddens", false);
@@ -147,7 +235,7 @@ Factory layers(const char* owner) {
 }
 
 Subject attention(const Json& config) {
-  const auto m = std::make_shared<Attention>(read_config<AttentionConfig>(config, "Attention"));
+  const auto m = std::make_shared<Attention>(attention_config(config));
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
             a.bind({"x", "context", "mask", "context_mask", "attn_mask"});
@@ -157,6 +245,8 @@ Subject attention(const Json& config) {
             s.attn_bias = a.tensor_or_none("attn_bias"), s.prev_attn = a.tensor_or_none("prev_attn");
             s.mem = a.tensor_or_none("mem"), s.mem_mask = a.tensor_or_none("mem_mask");
             s.value_residual = a.tensor_or_none("value_residual");
+            const auto own = rotation(a, "rotary_pos_emb"), of_context = rotation(a, "context_rotary_pos_emb");
+            s.rotation = own ? &*own : nullptr, s.context_rotation = of_context ? &*of_context : nullptr;
             return {(*m)(a.tensor("x"), s, nullptr)};
           }};
 }
@@ -333,17 +423,67 @@ Subject shift_tokens(const Json& config) {
           }};
 }
 
+// --- parts of torch.nn that may stand in a config
+
+Subject gru_layer(const Json& config) {
+  Json json = config;
+  check(extract(json, "batch_first") == true, "GRU: only batch_first");
+  drop(json, {"dropout"});
+  Options o(json, "GRU");
+  const auto m = std::make_shared<weft::GRU>(GRUConfig{.input_size = o.get<int64_t>("input_size"),
+                                                       .hidden_size = o.get<int64_t>("hidden_size"),
+                                                       .num_layers = o.get<int64_t>("num_layers", 1),
+                                                       .bias = o.get<bool>("bias", true),
+                                                       .bidirectional = o.get<bool>("bidirectional", false)});
+  o.finish();
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+Subject linear_layer(const Json& config) {
+  Options o(config, "Linear");
+  const auto m = std::make_shared<Linear>(o.get<int64_t>("in_features"), o.get<int64_t>("out_features"),
+                                          o.get<bool>("bias", true));
+  o.finish();
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+Subject embedding_layer(const Json& config) {
+  Options o(config, "Embedding");
+  const auto m = std::make_shared<Embedding>(o.get<int64_t>("num_embeddings"), o.get<int64_t>("embedding_dim"));
+  o.finish();
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+Subject token_embedding(const Json& config) {
+  Options o(config, "TokenEmbedding");
+  const auto m = std::make_shared<TokenEmbedding>(o.get<int64_t>("dim"), o.get<int64_t>("num_tokens"),
+                                                  o.get<bool>("l2norm_embed", false));
+  o.finish();
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+Subject fold_axially(const Json& config) {
+  Options o(config, "FoldAxially");
+  const auto axial_dim = o.get<int64_t>("axial_dim");
+  const auto m = std::make_shared<FoldAxially>(axial_dim, build_nested_module(kPackage, o.get<Json>("fn")));
+  o.finish();
+  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
 // --- wrappers
 
 Subject transformer(const Json& given) {
   Json config = given;
   const auto attn_layers = layers_of(config);
+  const Json token_emb = extract(config, "token_emb"), to_logits = extract(config, "to_logits");
   auto options = read_config<TransformerWrapperConfig>(config, "TransformerWrapper");
   options.attn_layers = attn_layers;
+  if (!token_emb.is_null()) options.token_emb = build_nested_module(kPackage, token_emb);
+  if (!to_logits.is_null()) options.to_logits = build_nested_module(kPackage, to_logits);
   const auto m = std::make_shared<TransformerWrapper>(options);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
-            a.bind({"x", "return_embeddings"});
+            a.bind({"x", "return_embeddings", "return_logits_and_embeddings"});
             Returns r;
             const Call call = wrapper_call(a, r);
             return flattened(m->run(a.tensor("x"), call), r);
@@ -368,8 +508,9 @@ Subject vit(const Json& given) {
 }
 
 Subject x_transformer(const Json& config) {
-  const auto m = std::make_shared<XTransformer>(read_config<XTransformerConfig>(config, "XTransformer"));
+  const auto m = std::make_shared<XTransformer>(x_transformer_config(config));
   return {m, [m](Arguments& a) -> Tensors {
+            if (a.method() != "generate") a.bind({"src", "tgt", "mask", "attn_mask", "src_prepend_embeds"});
             const XTransformer::Call call{.mask = a.tensor_or_none("mask"),
                                           .attn_mask = a.tensor_or_none("attn_mask"),
                                           .src_prepend_embeds = a.tensor_or_none("src_prepend_embeds")};
@@ -379,7 +520,6 @@ Subject x_transformer(const Json& config) {
                                   {.temperature = a.number("temperature", 1), .cache_kv = a.flag("cache_kv", true)})};
             }
             no_method(a);
-            a.bind({"src", "tgt", "mask"});
             return {(*m)(a.tensor("src"), a.tensor("tgt"), call)};
           }};
 }
@@ -418,6 +558,7 @@ Subject autoregressive(const Json& given) {
 Subject continuous(const Json& given) {
   Json config = given;
   const auto attn_layers = layers_of(config);
+  drop(config, {"emb_dim"});  // read by nobody in 2.0.4
   auto options = read_config<ContinuousTransformerWrapperConfig>(config, "ContinuousTransformerWrapper");
   options.attn_layers = attn_layers;
   const auto m = std::make_shared<ContinuousTransformerWrapper>(options);
@@ -431,13 +572,31 @@ Subject continuous(const Json& given) {
           }};
 }
 
+// A loss of torch.nn, not reduced.
+ElementwiseLoss elementwise_loss(const Json& spec) {
+  if (spec.is_null()) return nullptr;
+  const std::string name = class_name(spec);
+  check(spec.value("reduction", "mean") == "none", "loss_fn: only reduction none works");
+  if (name == "MSELoss") return [](const Tensor& y, const Tensor& t) { return mse_loss(y, t, Reduction::none); };
+  if (name == "L1Loss") return [](const Tensor& y, const Tensor& t) { return abs(y - t); };
+  fail("loss_fn: no loss called ", name, " here");
+}
+
 // A wrapper whose config holds a net, called with x (and the net's arguments) for a loss.
 template <class M, class Net>
 Factory loss_of(const char* owner) {
   return [owner](const Json& given) -> Subject {
     Json config = given;
     const Json net = extract(config, "net");
-    auto options = read_config<typename M::Config>(config, owner);
+    typename M::Config options;
+    if constexpr (std::is_same_v<M, ContinuousAutoregressiveWrapper>) {
+      drop(config, {"ignore_index", "pad_value"});  // read by nobody in 2.0.4
+      const ElementwiseLoss loss = elementwise_loss(extract(config, "loss_fn"));
+      options = read_config<typename M::Config>(config, owner);
+      options.loss_fn = loss;
+    } else {
+      options = read_config<typename M::Config>(config, owner);
+    }
     options.net = build_nested<Net>(kPackage, net);
     const auto m = std::make_shared<M>(options);
     return {m, [m](Arguments& a) -> Tensors {
@@ -458,11 +617,14 @@ Subject multi_input(const Json& given) {
   const auto m = std::make_shared<MultiInputTransformerWrapper>(options);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
-            a.bind({"x", "return_embeddings"});
+            a.bind({"x", "return_embeddings", "return_logits_and_embeddings"});
             Returns r;
             const Call call = wrapper_call(a, r);
             auto out = (*m)(a.named_tensors("x"), call);
-            TransformerOutput all{.embeddings = out.embeddings, .mems = out.mems, .intermediates = out.intermediates};
+            TransformerOutput all{.embeddings = out.embeddings,
+                                  .mems = out.mems,
+                                  .attn_z_loss = out.attn_z_loss,
+                                  .intermediates = out.intermediates};
             for (const auto& [name, logits] : out.logits) all.logits.push_back(logits);
             return flattened(all, r);
           }};
@@ -480,16 +642,17 @@ Subject xval(const Json& given) {
             Returns r;
             const Call call = wrapper_call(a, r);
             const auto out = (*m)(a.tensor("x"), a.tensor("x_num"), call);
-            if (call.return_embeddings) return {out.embeddings};
-            Tensors all{out.logits, out.numerical_pred};
-            append(all, out.mems);
-            return all;
+            TransformerOutput all{
+                .embeddings = out.embeddings, .mems = out.mems, .intermediates = out.intermediates};
+            if (!call.return_embeddings) all.logits = {out.logits, out.numerical_pred};
+            return flattened(all, r);
           }};
 }
 
 Subject xval_loss(const Json& given) {
   Json config = given;
   const Json net = extract(config, "net");
+  drop(config, {"pad_value"});  // read by nobody in 2.0.4
   auto options = read_config<XValAutoregressiveWrapperConfig>(config, "XValAutoregressiveWrapper");
   options.net = build_nested<XValTransformerWrapper>(kPackage, net);
   const auto m = std::make_shared<XValAutoregressiveWrapper>(options);
@@ -509,7 +672,7 @@ Subject neo_mlp(const Json& given) {
   Json config = given;
   const Json encoder = extract(config, "encoder_kwargs");
   auto options = read_config<NeoMLPConfig>(config, "NeoMLP");
-  if (!encoder.is_null()) options.encoder_kwargs = read_config<AttentionLayersConfig>(encoder, "NeoMLP.encoder_kwargs");
+  if (!encoder.is_null()) options.encoder_kwargs = layers_config(encoder, "NeoMLP.encoder_kwargs");
   const auto m = std::make_shared<NeoMLP>(options);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
@@ -557,7 +720,22 @@ Subject nonautoregressive(const Json& given) {
   options.net = build_nested<TransformerWrapper>(kPackage, net);
   if (!critic.is_null()) options.token_critic = build_nested<TransformerWrapper>(kPackage, critic);
   const auto m = std::make_shared<NonAutoregressiveWrapper>(options);
-  return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x", "only_train_generator", "only_train_critic", "generator_sample_temperature"});
+            NonAutoregressiveWrapper::TrainOptions o{
+                .only_train_generator = a.flag("only_train_generator", false),
+                .only_train_critic = a.flag("only_train_critic", false)};
+            if (a.is_number("generator_sample_temperature"))
+              o.generator_sample_temperature = a.number("generator_sample_temperature", 0);
+            Returns r;
+            o.call = wrapper_call(a, r);
+            const auto losses = (*m)(a.tensor("x"), o);
+            Tensors all{losses.loss};
+            for (const Tensor& t : {losses.generator_loss, losses.critic_loss})
+              if (t.defined()) all.push_back(t);
+            return all;
+          }};
 }
 
 }  // namespace
@@ -587,6 +765,11 @@ void add_xt(Table& t) {
   add("Residual", residual);
   add("GRUGating", gru);
   add("ShiftTokens", shift_tokens);
+  add("FoldAxially", fold_axially);
+  add("TokenEmbedding", token_embedding);
+  add("GRU", gru_layer);
+  add("Linear", linear_layer);
+  add("Embedding", embedding_layer);
   add("TransformerWrapper", transformer);
   add("ViTransformerWrapper", vit);
   add("XTransformer", x_transformer);
