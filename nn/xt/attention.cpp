@@ -190,10 +190,18 @@ Attention::Projected Attention::project(const Tensor& x, const SublayerArguments
   if (to_latent_q_) q_in = to_latent_q_->forward(q_in), mix_in = to_latent_q_->forward(mix_in);
   if (to_rotateable_k_) rotateable = split_heads(to_rotateable_k_->forward(k_in), config_.dim_head);
   if (to_latent_kv_) k_in = v_in = to_latent_kv_->forward(k_in);
-  p.q = split_heads(to_q_->forward(q_in), config_.dim_head);
-  p.k = split_heads(to_k_->forward(k_in), config_.dim_head);
+  Tensors qkv;  // layers that read one tensor go together
+  if (q_in.same_as(k_in) && k_in.same_as(v_in)) {
+    qkv = forward_together(q_in, {to_q_.get(), to_k_.get(), to_v_.get()});
+  } else {
+    qkv = {to_q_->forward(q_in)};
+    for (const Tensor& y : k_in.same_as(v_in) ? forward_together(k_in, {to_k_.get(), to_v_.get()})
+                                              : Tensors{to_k_->forward(k_in), to_v_->forward(v_in)})
+      qkv.push_back(y);
+  }
+  p.q = split_heads(qkv[0], config_.dim_head), p.k = split_heads(qkv[1], config_.dim_head);
   if (rotateable.defined()) p.k = cat({p.k, rotateable}, 1);
-  p.v = p.original_v = split_heads(to_v_->forward(v_in), config_.value_dim_head.value_or(config_.dim_head));
+  p.v = p.original_v = split_heads(qkv[2], config_.value_dim_head.value_or(config_.dim_head));
 
   if (a.value_residual.defined()) {
     const Tensor first = a.value_residual;

@@ -23,6 +23,26 @@ TEST_CASE("layers: start as in PyTorch and print as there") {
   CHECK_THROWS_AS(Embedding(5, 3, 5), Error);
 }
 
+TEST_CASE("layers: several that read one tensor give what each gives") {
+  const Linear q(6, 8, false), k(6, 4, false), v(6, 5, false);
+  for (int64_t rows : {3, 300}) {  // on a GPU the second is one product
+    const Tensor x = randn({2, rows, 6}).requires_grad_();
+    const Tensors each{q.forward(x), k.forward(x), v.forward(x)}, together = forward_together(x, {&q, &k, &v});
+    REQUIRE(together.size() == 3);
+    for (size_t i = 0; i < 3; ++i) {
+      CHECK(together[i].shape() == each[i].shape());
+      CHECK(amax(abs(together[i] - each[i])).item() < 1e-5);
+    }
+    Tensor a = zeros({}, {.device = x.device()}), b = a;
+    for (size_t i = 0; i < 3; ++i) a = a + sum(sin(each[i])), b = b + sum(sin(together[i]));
+    const Tensors da = grad({a}, {x, q.weight, k.weight, v.weight}),
+                  db = grad({b}, {x, q.weight, k.weight, v.weight});
+    for (size_t i = 0; i < da.size(); ++i) CHECK(amax(abs(da[i] - db[i])).item() < 1e-4 * amax(abs(da[i])).item());
+  }
+  CHECK_THROWS_WITH(forward_together(randn({2, 6}), {&q, std::make_shared<Linear>(6, 2).get()}),
+                    "forward_together: the layers must have no bias");
+}
+
 TEST_CASE("initialisers: PyTorch's bounds") {
   Tensor w = empty({64, 32});
   init::kaiming_uniform_(w, std::sqrt(5.0));
