@@ -22,7 +22,7 @@ Fields fields(AttentionConfig& c);
 
 /// Multi-head attention over x itself or over a context. options.h lists what may be switched on; the order is
 ///
-///   project → mix in first values → normalise q, k → rotate → [cache] → learned keys and values → masks and biases
+///   project → mix in first values → normalise q, k → rotate → learned keys and values → [cache] → masks and biases
 ///   → Attend → scale and gate heads → gate features → project
 class Attention : public Sublayer {
  public:
@@ -41,6 +41,7 @@ class Attention : public Sublayer {
   };
   Projected project(const Tensor& x, const SublayerArguments& args) const;
   void rotate(Projected& p, const SublayerArguments& args) const;
+  void put_learned_keys(Projected& p) const;
   Tensor combined_mask(const SublayerArguments& args, int64_t n, int64_t m) const;
   Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m) const;
 

@@ -55,7 +55,7 @@ class AttentionLayers : public Module {
   int64_t dim() const { return config_.dim; }
   bool causal() const { return config_.causal; }
   /// Whether calls may be given a Cache.
-  bool can_cache_kv() const { return config_.causal && !config_.attn_selective; }
+  bool can_cache_kv() const { return config_.causal; }
   bool disable_abs_pos_emb() const;
   int64_t num_attn_layers() const { return num_attn_layers_; }
 
