@@ -86,14 +86,12 @@ Tensor Tensor::to(Device target, bool non_blocking) const {
   return record("to", y, {*this}, [from = device()](const Tensor& dy) -> Grads { return {dy.to(from)}; });
 }
 
-namespace {
 void prepare_write(const Tensor& x, const char* op) {
   check(!(grad_enabled() && x.requires_grad()), op,
         ": the tensor requires a gradient; write to it under NoGrad or detach it");
   check(!x.impl().storage->read_only(), op, ": the tensor lies in read-only memory (a mapped file); clone it first");
   x.impl().storage->bump_version();
 }
-}  // namespace
 
 Tensor& Tensor::copy_(const Tensor& source, bool non_blocking) {
   prepare_write(*this, "copy_");

@@ -2,6 +2,7 @@
 // an index with x's number of dimensions; where it is the same along a dimension, its stride there is 0, and the
 // kernels then move whole rows.
 #include <weft/autograd/autograd.h>
+#include <weft/ops/copy.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/index.h>
@@ -313,6 +314,16 @@ Tensor index_copy(const Tensor& x0, int64_t dim, const Tensor& index, const Tens
   const Tensor line = line_index("index_copy", x, index);
   const Tensor src = slices("index_copy", x, dim, line, source);
   return with_shape(put("index_copy", x, dim, along(line, dim, x.shape()), src), x0.shape());
+}
+
+void index_copy_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
+  const char* op = "index_copy_";
+  check(x.dim() > 0, op, ": expected a tensor with dimensions, got a scalar");
+  dim = wrap_dim(dim, x.dim(), op);
+  const Tensor line = line_index(op, x, index), src = slices(op, x, dim, line, source);
+  prepare_write(x, op);
+  Tensor y = x.detach();
+  WEFT_KERNEL(x.device(), scatter, op, dim, along(line, dim, x.shape()), src.detach(), false, y);
 }
 
 // --- several indices at once -----------------------------------------------------------------------------------------

@@ -78,23 +78,30 @@ double lowest(DType dtype) {
   return dtype == float64 ? -1.7976931348623157e308 : dtype == float16 ? -65504.0 : -3.3895313892515355e38;
 }
 
-// What each of n queries, the last of m places, may see: bool, broadcasts to [b, h, n, m]; undefined: everything.
-Tensor allowed(const Tensor& mask, bool causal, int64_t n, int64_t m, Device device) {
-  if (!causal || n == 1) return mask;
-  const Tensor past = le(places(0, m, device), reshape(places(m - n, m, device), {n, 1}));
-  return mask.defined() ? logical_and(mask, past) : past;
+// What each of n queries among m keys may see: bool, broadcasts to [b, h, n, m]; undefined: everything.
+Tensor allowed(const AttendArguments& a, bool causal, int64_t n, int64_t m, Device device) {
+  if (!causal || (n == 1 && !a.places.defined())) return a.mask;
+  const Tensor past = le(places(0, m, device), query_places(a.places, n, m, device));
+  return a.mask.defined() ? logical_and(a.mask, past) : past;
 }
 
 // A query lowers the scores of later queries at the keys it has no use for, by the first head's positive scores.
 // arXiv:2410.02703, section 3.3; the first token is never masked, nor is a token by itself.
-Tensor selective(const Tensor& scores) {
+Tensor selective(const Tensor& scores, const AttendArguments& a) {
   const int64_t n = scores.size(-2), m = scores.size(-1);
   Tensor gate = relu(select(scores, 1, 0));  // [b, n, m]
-  const Tensor i = reshape(places(m - n, m, scores.device()), {n, 1}), j = places(0, m, scores.device());
-  const Tensor kept = logical_and(gt(j, m - n), ne(i, j));
-  gate = where(kept, gate, 0);
-  gate = cumsum(pad(gate, {0, 0, 1, -1}), -2);  // by the queries before
-  return scores - unsqueeze(gate, 1);
+  const Tensor i = query_places(a.places, n, m, scores.device()), j = places(0, m, scores.device());
+  gate = where(logical_and(gt(j, a.first), ne(i, j)), gate, 0);
+  Tensor by_earlier = cumsum(pad(gate, {0, 0, 1, -1}), -2);  // by the queries of this call before each
+  if (a.cache) {
+    Growing& masked = a.cache->masked;  // by those of earlier calls
+    const int64_t more = a.places.defined() ? n : m - masked.size();
+    masked.append(zeros({gate.size(0), more}, {.dtype = gate.dtype(), .device = gate.device()}), 1, a.cache->capacity);
+    Tensor all = masked.get();  // [b, m]
+    by_earlier = by_earlier + unsqueeze(all, 1);
+    all.copy_(all + sum(gate, 1));
+  }
+  return scores - unsqueeze(by_earlier, 1);
 }
 
 }  // namespace
@@ -110,48 +117,53 @@ Attend::Attend(const AttendConfig& c) : config_(c), needs_scores_(needs_scores(c
   if (c.cope) register_module("cope", c.cope);
 }
 
-Tensor Attend::operator()(const Tensor& q, const Tensor& k0, const Tensor& v0, const Tensor& mask0, const Tensor& bias0,
-                          const Tensor& prev_attn, Intermediates* out) const {
-  Tensor k = k0, v = v0, mask = mask0, bias = bias0;
+Tensor Attend::operator()(const Tensor& q, const Tensor& k0, const Tensor& v0, const AttendArguments& given,
+                          Intermediates* out) const {
+  Tensor k = k0, v = v0;
+  AttendArguments a = given;
   if (config_.add_zero_kv) {
     k = pad(k, {0, 0, 1, 0}), v = pad(v, {0, 0, 1, 0});
-    if (mask.defined() && mask.size(-1) > 1) mask = pad(mask, {1, 0}, 1);
-    if (bias.defined() && bias.size(-1) > 1) bias = pad(bias, {1, 0});
+    if (a.mask.defined() && a.mask.size(-1) > 1) a.mask = pad(a.mask, {1, 0}, 1);
+    if (a.bias.defined() && a.bias.size(-1) > 1) a.bias = pad(a.bias, {1, 0});
+    a.places = after(a.places, 1), a.first += 1;
   }
-  const bool over = needs_scores_ || (softmax_ && !config_.flash) || prev_attn.defined() || (out && out->wants_scores);
-  return over ? over_scores(q, k, v, mask, bias, prev_attn, out) : fused(q, k, v, mask, bias);
+  const bool over =
+      needs_scores_ || (softmax_ && !config_.flash) || a.prev_attn.defined() || (out && out->wants_scores);
+  return over ? over_scores(q, k, v, a, out) : fused(q, k, v, a);
 }
 
-Tensor Attend::fused(Tensor q, Tensor k, const Tensor& v, Tensor mask, Tensor bias) const {
+Tensor Attend::fused(Tensor q, Tensor k, const Tensor& v, const AttendArguments& a) const {
   if (config_.l2_distance) std::tie(q, k) = for_l2(q, k);
   const int64_t repeat = q.size(1) / k.size(1);
+  const Tensor length = a.places.defined() ? reshape(a.places.length, {}) : Tensor();
   const Tensor y = scaled_dot_product_attention(regroup(q, repeat), k, v,
-                                                {.mask = regroup(mask, repeat),
-                                                 .bias = regroup(bias, repeat),
+                                                {.mask = regroup(a.mask, repeat),
+                                                 .bias = regroup(a.bias, repeat),
                                                  .causal = config_.causal,
+                                                 .kv_length = length,
                                                  .dropout = is_training() ? config_.dropout : 0,
                                                  .scale = config_.scale});
   return regroup(y, k.size(1));
 }
 
-Tensor Attend::over_scores(const Tensor& q, const Tensor& k0, const Tensor& v0, const Tensor& mask, const Tensor& bias,
-                           const Tensor& prev_attn, Intermediates* out) const {
+Tensor Attend::over_scores(const Tensor& q, const Tensor& k0, const Tensor& v0, const AttendArguments& a,
+                           Intermediates* out) const {
   const Tensor k = for_each_head(k0, q.size(1)), v = for_each_head(v0, q.size(1));
   const auto [left, right] = config_.l2_distance ? for_l2(q, k) : std::pair{q, k};
   Tensor s = matmul(left, transpose(right, -1, -2)) * config_.scale;  // [b, h, n, m]
-  if (prev_attn.defined()) s = s + prev_attn;
+  if (a.prev_attn.defined()) s = s + a.prev_attn;
   if (out) out->qk_similarities = s;
 
   const Tensor factor = pre_scale_post_heads_ ? pre_scale_post_heads_->forward(s) : Tensor();
   if (pre_softmax_heads_) s = s + pre_softmax_heads_->forward(s);
-  if (bias.defined()) s = s + bias;
+  if (a.bias.defined()) s = s + a.bias;
   if (config_.softclamp_logits) s = tanh(s / config_.logit_softclamp_value) * config_.logit_softclamp_value;
 
-  const Tensor may = allowed(mask, config_.causal, s.size(-2), s.size(-1), s.device());
+  const Tensor may = allowed(a, config_.causal, s.size(-2), s.size(-1), s.device());
   const Tensor hidden = may.defined() ? logical_not(may) : zeros({1}, {.dtype = boolean, .device = s.device()});
   if (may.defined()) s = masked_fill(s, hidden, lowest(s.dtype()));
   if (config_.cope) s = s + (*config_.cope)(q, s, hidden);
-  if (config_.selective) s = selective(s);
+  if (config_.selective) s = selective(s, a);
 
   Tensor w = weights(s, may);
   if (out) out->pre_softmax_attn = s, out->post_softmax_attn = w;

@@ -29,6 +29,16 @@ struct AttendConfig {
   std::shared_ptr<CoPE> cope = nullptr;
 };
 
+/// What a call of Attend is given besides queries, keys and values; any may be left out.
+struct AttendArguments {
+  Tensor mask = {};             ///< bool, true: may be seen; broadcasts to [b, h, n, m]
+  Tensor bias = {};             ///< added to the scores; broadcasts to [b, h, n, m]
+  Tensor prev_attn = {};        ///< [b, h, n, m], added to the scores
+  KeyPlaces places = {};        ///< of the queries among the keys, the last ones unless given
+  int64_t first = 0;            ///< keys before the first token (learned ones, memories)
+  LayerCache* cache = nullptr;  ///< where selective attention keeps what earlier queries have masked
+};
+
 /// One fused call (ops/attention.h) where the options are made of masks, biases and a softmax; else over the matrix of
 /// scores. With flash the second is refused: the constructor names the option that needs it.
 ///
@@ -38,9 +48,9 @@ class Attend : public Module {
  public:
   explicit Attend(const AttendConfig& config);
   /// q: [b, h, n, d], k: [b, h_kv, m, d], v: [b, h_kv, m, e] → [b, h, n, e]; query head i uses key-value head i modulo
-  /// h_kv. mask (bool, true: may be seen) and bias broadcast to [b, h, n, m]; prev_attn: [b, h, n, m].
-  Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
-                    const Tensor& prev_attn, Intermediates* out) const;
+  /// h_kv. out may be null.
+  Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v, const AttendArguments& args,
+                    Intermediates* out) const;
   using Module::operator();
   /// Has f make the weights wherever a plain softmax does: to compare with other arithmetic. With flash it is not
   /// asked.
@@ -48,9 +58,9 @@ class Attend : public Module {
   std::string name() const override { return "Attend"; }
 
  private:
-  Tensor fused(Tensor q, Tensor k, const Tensor& v, Tensor mask, Tensor bias) const;
-  Tensor over_scores(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
-                     const Tensor& prev_attn, Intermediates* out) const;
+  Tensor fused(Tensor q, Tensor k, const Tensor& v, const AttendArguments& args) const;
+  Tensor over_scores(const Tensor& q, const Tensor& k, const Tensor& v, const AttendArguments& args,
+                     Intermediates* out) const;
   Tensor weights(const Tensor& scores, const Tensor& may) const;
 
   AttendConfig config_;

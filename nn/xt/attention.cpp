@@ -233,6 +233,15 @@ void Attention::rotate(Projected& p, const SublayerArguments& a) const {
   if (p.k.defined()) p.k = turn(p.k, *of_keys, true);
 }
 
+// In front of the keys and values of x.
+void Attention::put_learned_keys(Projected& p) const {
+  Tensor mem_k = mem_k_;
+  if (config_.qk_norm) mem_k = normalize(mem_k);
+  if (qk_norm_k_scale_.defined()) mem_k = mem_k * qk_norm_k_scale_;
+  const auto batched = [b = p.k.size(0)](const Tensor& t) { return expand(unsqueeze(t, 0), {b, -1, -1, -1}); };
+  p.k = cat({batched(mem_k).to(p.k.dtype()), p.k}, 2), p.v = cat({batched(mem_v_).to(p.v.dtype()), p.v}, 2);
+}
+
 // n queries, m keys with the learned ones → bool that broadcasts to [b, h, n, m], or undefined.
 Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m) const {
   Tensor all;
@@ -262,7 +271,7 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   if (config_.max_attend_past) {
     const int64_t real = m - config_.num_mem_kv;
     const Device device = to_q_->weight.device();
-    const Tensor distance = reshape(places(real - n, real, device), {n, 1}) - places(0, real, device);
+    const Tensor distance = query_places(a.places, n, real, device) - places(0, real, device);
     add(extend_left(le(distance, *config_.max_attend_past), m, "max_attend_past"));
   }
   return all;
@@ -273,7 +282,7 @@ Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int
   if (forget_gates_) {
     check(!a.context.defined(), "Attention: data_dependent_alibi has no meaning for a context");
     const Tensor tokens = a.mem.defined() ? cat({a.mem, x}, 1) : x;
-    const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a.cache), m, "data_dependent_alibi");
+    const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a), m, "data_dependent_alibi");
     bias = bias.defined() ? bias + own : own;
   }
   return bias.defined() ? bias.to(x.dtype()) : bias;
@@ -294,8 +303,7 @@ Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Interm
   check(x.dim() >= 3 && x.size(-1) == config_.dim, "Attention: expected x [batch, length, ", config_.dim, "], got ",
         x.shape());
   const Tensor own = x.dim() == 4 ? select(x, 0, 0) : x;  // what gates read
-  const int64_t b = own.size(0), n = own.size(1);
-  check(!a.cache || !config_.selective, "Attention: selective attention cannot be cached");
+  const int64_t n = own.size(1);
   check(!a.cache || !hybrid_module_, "Attention: a hybrid_module cannot be cached");
 
   Projected p;
@@ -307,25 +315,25 @@ Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Interm
   } else {
     p = project(x, a);
     rotate(p, a);
+    if (mem_k_.defined() && (!a.cache || a.cache->k.size() == 0)) put_learned_keys(p);
     if (a.cache) {
-      const int64_t capacity = a.context.defined() ? 0 : a.cache->capacity;
+      const int64_t capacity = a.context.defined() ? 0 : a.cache->capacity + config_.num_mem_kv;
       a.cache->k.append(p.k, 2, capacity), a.cache->v.append(p.v, 2, capacity);
     }
   }
-  Tensor k = a.cache ? a.cache->k.get() : p.k, v = a.cache ? a.cache->v.get() : p.v;
-  if (out) out->values = p.original_v, out->k = k, out->v = v;
-
-  if (mem_k_.defined()) {
-    Tensor mem_k = mem_k_;
-    if (config_.qk_norm) mem_k = normalize(mem_k);
-    if (qk_norm_k_scale_.defined()) mem_k = mem_k * qk_norm_k_scale_;
-    const auto batched = [b](const Tensor& t) { return expand(unsqueeze(t, 0), {b, -1, -1, -1}); };
-    k = cat({batched(mem_k).to(k.dtype()), k}, 2), v = cat({batched(mem_v_).to(v.dtype()), v}, 2);
-  }
-  const int64_t m = k.size(2);
+  const Tensor k = a.cache ? a.cache->k.get() : p.k;
+  Tensor v = a.cache ? a.cache->v.get() : p.v;
+  const int64_t m = k.size(2), learned = config_.num_mem_kv;
+  if (out) out->values = p.original_v, out->k = slice(k, 2, learned), out->v = slice(v, 2, learned);
   if (config_.laser) v = exp(tanh(v / config_.laser_softclamp_value) * config_.laser_softclamp_value);
 
-  Tensor y = (*attend_)(p.q, k, v, combined_mask(a, n, m), combined_bias(own, a, m), a.prev_attn, out);  // [b, h, n, e]
+  const AttendArguments given{.mask = combined_mask(a, n, m),
+                              .bias = combined_bias(own, a, m),
+                              .prev_attn = a.prev_attn,
+                              .places = after(a.places, learned),
+                              .first = learned + (a.mem.defined() ? a.mem.size(1) : a.memories),
+                              .cache = a.cache};
+  Tensor y = (*attend_)(p.q, k, v, given, out);  // [b, h, n, e]
 
   if (config_.laser) y = log(clamp_min(y, 1e-20));
   if (head_scale_params_.defined()) y = y * head_scale_params_;

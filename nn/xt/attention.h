@@ -28,7 +28,7 @@ Fields fields(AttentionConfig& c);
 
 /// Multi-head attention over x itself or over a context. options.h lists what may be switched on; the order is
 ///
-///   project → mix in first values → normalise q, k → rotate → [cache] → learned keys and values → masks and biases
+///   project → mix in first values → normalise q, k → rotate → learned keys and values → [cache] → masks and biases
 ///   → Attend → scale and gate heads → mix with the hybrid module's → gate features → project
 ///
 /// A hybrid module's output is split into heads, and both are brought to one length before they are mixed (Hymba,
@@ -50,6 +50,7 @@ class Attention : public Sublayer {
   };
   Projected project(const Tensor& x, const SublayerArguments& args) const;
   void rotate(Projected& p, const SublayerArguments& args) const;
+  void put_learned_keys(Projected& p) const;
   Tensor combined_mask(const SublayerArguments& args, int64_t n, int64_t m) const;
   Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m) const;
   Tensor mixed_with_hybrid(const Tensor& y, const Tensor& x, const Tensor& mask) const;

@@ -130,7 +130,6 @@ bool AttentionLayers::disable_abs_pos_emb() const {
 std::string AttentionLayers::why_no_cache() const {
   const AttentionLayersConfig& c = config_;
   if (!c.causal) return "its attention is not causal";
-  if (c.attn_selective) return "attn_selective is on";
   if (c.attn_hybrid_module || c.cross_attn_hybrid_module) return "attn_hybrid_module has a state of its own";
   return "";
 }

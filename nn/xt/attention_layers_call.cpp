@@ -33,6 +33,11 @@ class AttentionLayers::Pass {
     }
     memories_ = call.cache ? call.cache->memories : call.mems.empty() ? 0 : call.mems[0].size(1);
     has_mems_ = !call.mems.empty() && seen_ == 0;
+    if (call.cache) own_places_ = call.cache->next(n_, device_);
+    if (call.cache && call.cache->fixed()) {
+      places_.queries = memories_ == 0 ? own_places_ : own_places_ + memories_;
+      places_.length = slice(places_.queries, 0, -1) + 1;
+    }
     make_condition();
     make_injection(x);
     make_masks(x);
@@ -59,6 +64,8 @@ class AttentionLayers::Pass {
   int64_t b_, n_, seen_ = 0, memories_ = 0;
   Device device_;
   bool has_mems_ = false;
+  Tensor own_places_;  // of the tokens of this call: int64 [n], with a cache
+  KeyPlaces places_;   // with a fixed cache
   Tensor condition_, inject_, attn_mask_;
   Tensor mask_;      // queries whose output counts, left padding included
   Tensor own_keys_;  // of the tokens of this call: which may be seen
@@ -116,12 +123,14 @@ void AttentionLayers::Pass::make_injection(const Tensor& x) {
 void AttentionLayers::Pass::make_masks(const Tensor& x) {
   attn_mask_ = m_.attention_mask(x, call_);
   const Tensor start = call_.cache ? call_.cache->seq_start_pos : call_.seq_start_pos;
-  if (start.defined()) padding_ = ge(places(seen_, seen_ + n_, device_), unsqueeze(start, -1));
+  if (start.defined())
+    padding_ = ge(own_places_.defined() ? own_places_ : places(0, n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
   mask_ = both(call_.mask, padding_);
   own_keys_ = both(mask_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
   if (!cache || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
+  check(!cache->fixed() || cache->key_mask.size() > 0, m_.name(), ": a mask of keys after the cache was fixed without");
   if (cache->key_mask.size() == 0 && memories_ + seen_ > 0) {
     const Tensor of_mems = seen_ == 0 ? element(call_.mem_masks, 0) : Tensor();
     cache->key_mask.append(of_mems.defined() ? of_mems : all_true(b_, memories_ + seen_, device_), 1,
@@ -150,7 +159,7 @@ void AttentionLayers::Pass::make_rotations() {
   const int64_t before = has_mems_ ? memories_ : 0;
   Tensor pos = call_.pos;
   if (!pos.defined()) {
-    pos = places(seen_ - before, seen_ + n_, device_);
+    pos = before == 0 && own_places_.defined() ? own_places_ : places(seen_ - before, seen_ + n_, device_);
   } else if (before > 0) {
     const Tensor earlier = places(-before, 0, device_) + slice(pos, -1, 0, 1);
     pos = cat({earlier, pos}, -1);
@@ -165,14 +174,17 @@ Tensor AttentionLayers::Pass::position_bias() {
   bias_ = call_.attn_bias;
   if (!m_.rel_pos_) return bias_;
   Tensor own;
-  if (call_.pos.defined()) {
+  if (places_.defined()) {
+    check(!call_.attn_bias.defined(), m_.name(), ": attn_bias and a fixed cache exclude each other");
+    own = m_.rel_pos_->of_queries(places_.queries, memories_ + call_.cache->room());
+  } else if (call_.pos.defined()) {
     const auto* alibi = dynamic_cast<const AlibiPositionalBias*>(m_.rel_pos_.get());
     check(alibi != nullptr, m_.name(), ": positions of its own work with alibi_pos_bias, not with a ",
           m_.rel_pos_->name());
     check(seen_ == 0 && !has_mems_, m_.name(), ": pos with alibi_pos_bias excludes a cache and memories");
     own = alibi->at(call_.pos);
   } else {
-    own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_);
+    own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_, device_);
   }
   if (bias_.defined() && bias_.size(-1) > 1 && own.size(-1) > bias_.size(-1))
     bias_ = pad(bias_, {own.size(-1) - bias_.size(-1), 0});
@@ -197,6 +209,7 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   }
   if (has_mems_) a.mem = element(call_.mems, attentions_);
   if (a.mem.defined() && layer.norms.before) a.mem = (*layer.norms.before)(a.mem, condition_);
+  a.places = places_, a.memories = memories_;
   a.key_mask = key_mask(attentions_), a.attn_mask = attn_mask_, a.attn_bias = position_bias();
   a.prev_attn = prev_attn_;
   if (rotation_) a.rotation = &*rotation_;

@@ -1,6 +1,7 @@
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>
 #include <weft/nn/xt/data_dependent_alibi.h>
+#include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/matmul.h>
@@ -12,9 +13,9 @@
 namespace weft::xt {
 namespace {
 
-// sums[.., query] - sums[.., key] for the last n of m places: [b, h, n, m]
-Tensor differences(const Tensor& sums, int64_t n) {
-  return unsqueeze(slice(sums, -1, sums.size(-1) - n), -1) - unsqueeze(sums, -2);
+// of_queries[.., i] - of_keys[.., j]: [b, h, n, m]
+Tensor differences(const Tensor& of_queries, const Tensor& of_keys) {
+  return unsqueeze(of_queries, -1) - unsqueeze(of_keys, -2);
 }
 
 }  // namespace
@@ -28,16 +29,17 @@ DataDependentAlibi::DataDependentAlibi(int64_t dim, int64_t heads, bool causal, 
   init::constant_(gates_->bias, options.bias_init);
 }
 
-Tensor DataDependentAlibi::bias(const Tensor& x, int64_t n, LayerCache* cache) const {
+Tensor DataDependentAlibi::bias(const Tensor& x, int64_t n, const SublayerArguments& args) const {
   Tensor sums = cumsum(log_sigmoid(transpose(gates_->forward(x), 1, 2)) * post_log_scale_, -1);  // [b, h or 2h, l]
-  if (cache) {
-    const Tensor before = cache->forget_gates.get();
-    if (before.defined()) sums = sums + slice(before, -1, before.size(-1) - 1);
-    cache->forget_gates.append(sums, 2, cache->capacity);
-    sums = cache->forget_gates.get();
+  if (args.cache) {
+    Growing& kept = args.cache->forget_gates;
+    if (kept.size() > 0) sums = sums + kept.last();
+    kept.append(sums, 2, args.cache->capacity);
   }
-  if (causal_) return differences(sums, n);
-  return tril(differences(slice(sums, 1, 0, heads_), n)) + triu(neg(differences(slice(sums, 1, heads_), n)));
+  const Tensor all = args.cache ? args.cache->forget_gates.get() : sums, own = slice(sums, -1, sums.size(-1) - n);
+  if (causal_) return differences(own, all);
+  const auto of = [&](int64_t from, int64_t to) { return differences(slice(own, 1, from, to), slice(all, 1, from, to)); };
+  return tril(of(0, heads_)) + triu(neg(of(heads_, 2 * heads_)));
 }
 
 PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head, double post_log_scale)
@@ -48,14 +50,15 @@ PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, i
   register_module("to_forget_gates", std::make_shared<Sequential>(qk_));
 }
 
-Tensor PerRowDataDependentAlibi::bias(const Tensor& x, int64_t n, LayerCache* cache) const {
+Tensor PerRowDataDependentAlibi::bias(const Tensor& x, int64_t n, const SublayerArguments& args) const {
   const Tensor qk = unflatten(qk_->forward(x), -1, {2, heads_, dim_head_}).permute({2, 0, 3, 1, 4});  // [2, b, h, l, d]
   const Tensor q = slice(select(qk, 0, 0), -2, x.size(1) - n);
   Tensor k = select(qk, 0, 1);
-  if (cache) cache->forget_keys.append(k, 2, cache->capacity), k = cache->forget_keys.get();
+  if (args.cache) args.cache->forget_keys.append(k, 2, args.cache->capacity), k = args.cache->forget_keys.get();
   const int64_t m = k.size(-2);
   const Tensor scores = matmul(q, transpose(k, -1, -2)) * (1 / std::sqrt(static_cast<double>(dim_head_)));
-  const Tensor gates = tril(log_sigmoid(scores) * post_log_scale_, m - n - 1);  // keys before the query
+  const Tensor before = lt(places(0, m, x.device()), query_places(args.places, n, m, x.device()));
+  const Tensor gates = where(before, log_sigmoid(scores) * post_log_scale_, 0);
   return cumsum(gates, -1, {.reverse = true});
 }
 

@@ -7,11 +7,11 @@
 
 namespace weft::xt {
 
-/// bias(x, n, cache): [b, h, n, m], for the last n tokens of x [b, l, dim] among m keys (those in the cache, then x).
+/// bias(x, n, args): [b, h, n, m], for the last n tokens of x [b, l, dim] among m keys (those in args.cache, then x).
 /// The Forgetting Transformer, https://openreview.net/forum?id=q2Lnyegkr8
 class ForgetGates : public Module {
  public:
-  virtual Tensor bias(const Tensor& x, int64_t n, LayerCache* cache) const = 0;
+  virtual Tensor bias(const Tensor& x, int64_t n, const SublayerArguments& args) const = 0;
 };
 
 /// The sum of log sigmoid(gate) over the tokens after the key up to the query (and for keys ahead of it, by gates of
@@ -19,7 +19,7 @@ class ForgetGates : public Module {
 class DataDependentAlibi : public ForgetGates {
  public:
   DataDependentAlibi(int64_t dim, int64_t heads, bool causal = true, const DataDependentAlibiKwargs& options = {});
-  Tensor bias(const Tensor& x, int64_t n, LayerCache* cache) const override;
+  Tensor bias(const Tensor& x, int64_t n, const SublayerArguments& args) const override;
   std::string name() const override { return "DataDependentAlibi"; }
 
  private:
@@ -34,7 +34,7 @@ class DataDependentAlibi : public ForgetGates {
 class PerRowDataDependentAlibi : public ForgetGates {
  public:
   PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head = 8, double post_log_scale = 1);
-  Tensor bias(const Tensor& x, int64_t n, LayerCache* cache) const override;
+  Tensor bias(const Tensor& x, int64_t n, const SublayerArguments& args) const override;
   std::string name() const override { return "PerRowDataDependentAlibi"; }
 
  private:

@@ -43,7 +43,14 @@ Tensor pad_heads(const Tensor& x, int64_t dim_from_right, int64_t total) {
 
 }  // namespace
 
-Tensor PositionBias::operator()(int64_t i, int64_t j) const { return toeplitz(by_distance(i, j), i, j); }
+Tensor PositionBias::operator()(int64_t i, int64_t j, Device device) const {
+  return toeplitz(by_distance(places(1 - j, i, device)), i, j);
+}
+
+Tensor PositionBias::of_queries(const Tensor& queries, int64_t j) const {
+  const Tensor distance = places(0, j, queries.device()) - unsqueeze(queries, 1);  // [i, j]
+  return unflatten(by_distance(flatten(distance)), 1, distance.shape());
+}
 
 RelativePositionBias::RelativePositionBias(const RelativePositionBiasConfig& c)
     : config_(c), relative_attention_bias_(c.num_buckets, c.heads) {
@@ -55,10 +62,9 @@ RelativePositionBias::RelativePositionBias(const RelativePositionBiasConfig& c)
   buckets_ = register_buffer("buckets", tensor(buckets), false);
 }
 
-Tensor RelativePositionBias::by_distance(int64_t i, int64_t j) const {
+Tensor RelativePositionBias::by_distance(const Tensor& distance) const {
   const int64_t far = config_.max_distance;  // from there on all are in one bucket
-  const Tensor distance = clamp(places(1 - j, i, buckets_.device()), -far, far);
-  const Tensor ids = index_select(buckets_, 0, distance + far);
+  const Tensor ids = index_select(buckets_, 0, clamp(distance, -far, far) + far);
   return transpose(relative_attention_bias_(ids), 0, 1) * config_.scale;
 }
 
@@ -79,9 +85,9 @@ DynamicPositionBias::DynamicPositionBias(const DynamicPositionBiasConfig& c) : c
   register_module("mlp", mlp_);
 }
 
-Tensor DynamicPositionBias::by_distance(int64_t i, int64_t j) const {
+Tensor DynamicPositionBias::by_distance(const Tensor& distance) const {
   const Tensor weight = mlp_.at<Linear>(mlp_.size() - 1).weight;
-  Tensor x = neg(places(1 - j, i, weight.device())).to(is_half(weight.dtype()) ? float32 : weight.dtype());
+  Tensor x = neg(distance).to(is_half(weight.dtype()) ? float32 : weight.dtype());
   if (config_.log_distance) x = sign(x) * log(abs(x) + 1);
   x = unsqueeze(x, -1).to(weight.dtype());
   for (int64_t layer = 0; layer < mlp_.size(); ++layer) x = mlp_[layer].forward(x);
@@ -98,9 +104,9 @@ AlibiPositionalBias::AlibiPositionalBias(int64_t heads, std::optional<int64_t> t
   slopes = register_buffer("slopes", tensor(values, {heads, 1, 1}, {.dtype = float32}), false);
 }
 
-Tensor AlibiPositionalBias::by_distance(int64_t i, int64_t j) const {
-  const Tensor distance = abs(places(1 - j, i, slopes.device())).to(is_half(slopes.dtype()) ? float32 : slopes.dtype());
-  return pad_heads(neg(distance) * squeeze(slopes, -1), 2, total_heads_);
+Tensor AlibiPositionalBias::by_distance(const Tensor& distance) const {
+  const Tensor length = abs(distance).to(is_half(slopes.dtype()) ? float32 : slopes.dtype());
+  return pad_heads(neg(length) * squeeze(slopes, -1), 2, total_heads_);
 }
 
 Tensor AlibiPositionalBias::at(const Tensor& positions) const {

@@ -11,12 +11,14 @@ namespace weft::xt {
 class PositionBias : public Module {
  public:
   /// [h, i, j], a view of i + j - 1 numbers a head: the matrix never exists.
-  Tensor operator()(int64_t i, int64_t j) const;
+  Tensor operator()(int64_t i, int64_t j, Device device = default_device()) const;
+  /// [h, i, j] for queries at places of their own among j keys, int64 [i].
+  Tensor of_queries(const Tensor& places, int64_t j) const;
   using Module::operator();
 
  protected:
-  /// Values by distance: [h, i + j - 1], from key - query = -(j - 1) to i - 1.
-  virtual Tensor by_distance(int64_t i, int64_t j) const = 0;
+  /// Values by distance, key - query: int64 [l] → [h, l].
+  virtual Tensor by_distance(const Tensor& distance) const = 0;
 };
 
 struct RelativePositionBiasConfig {
@@ -34,7 +36,7 @@ class RelativePositionBias : public PositionBias {
   std::string name() const override { return "RelativePositionBias"; }
 
  protected:
-  Tensor by_distance(int64_t i, int64_t j) const override;
+  Tensor by_distance(const Tensor& distance) const override;
 
  private:
   RelativePositionBiasConfig config_;
@@ -59,7 +61,7 @@ class DynamicPositionBias : public PositionBias {
   std::string name() const override { return "DynamicPositionBias"; }
 
  protected:
-  Tensor by_distance(int64_t i, int64_t j) const override;
+  Tensor by_distance(const Tensor& distance) const override;
 
  private:
   DynamicPositionBiasConfig config_;
@@ -79,7 +81,7 @@ class AlibiPositionalBias : public PositionBias {
   Tensor slopes;  // [heads, 1, 1]
 
  protected:
-  Tensor by_distance(int64_t i, int64_t j) const override;
+  Tensor by_distance(const Tensor& distance) const override;
 
  private:
   int64_t total_heads_;

@@ -9,6 +9,13 @@ namespace weft::xt {
 
 struct Rotation;
 
+/// Where n queries stand among the keys of a fixed cache, which has room for more keys than are there.
+struct KeyPlaces {
+  Tensor queries;  ///< int64 [n]: a causal query sees keys up to its own place
+  Tensor length;   ///< int64 [1]: how many keys there are
+  bool defined() const { return length.defined(); }
+};
+
 /// What a sublayer is given besides x [b, n, dim]; undefined (null) where there is none. A feed-forward uses none of
 /// it.
 struct SublayerArguments {
@@ -19,12 +26,14 @@ struct SublayerArguments {
   Tensor context;         ///< [b, m, dim_context]: keys and values come from here
   Tensor mem;             ///< [b, l, dim]: keys and values that come before those of x (Transformer-XL)
   Tensor mem_mask;        ///< bool [b, l]
+  int64_t memories = 0;   ///< keys that come before those of the first token: l, also where a cache has them
   Tensor prev_attn;       ///< scores of an earlier attention, added (residual_attn)
   Tensor value_residual;  ///< values of the first attention, mixed in
   Tensor condition;       ///< [b, 1 or n, dim_condition]
   const Rotation* rotation = nullptr;          ///< turns queries and keys: the last places are those of x
   const Rotation* context_rotation = nullptr;  ///< turns the keys of a context
   LayerCache* cache = nullptr;
+  KeyPlaces places;  ///< with a fixed cache, of x among the keys; undefined: x is the last of them
 };
 
 /// What an attention leaves behind. Scores only where asked for: they are the n x m matrices that a fused attention

@@ -198,7 +198,7 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   shift_mems(call, config_.shift_mem_down);
   call.return_attn |= call.return_attn_z_loss;
   x = through_layers(x, call, out.intermediates);
-  if (call.cache) call.cache->tokens += tokens.size(1);
+  if (call.cache && !call.cache->fixed()) call.cache->tokens += tokens.size(1);
 
   if (config_.average_pool_embed) x = masked_mean(x, mask);
   if (cls_token_.defined()) {

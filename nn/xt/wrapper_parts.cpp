@@ -26,7 +26,7 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
   Tensor pos = call.pos;
   if (!pos.defined()) {
     emb->check_length(before + n);
-    pos = places(before, before + n, device);
+    pos = call.cache ? call.cache->next(n, device, true) : places(0, n, device);
   }
   if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
   const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;

@@ -21,7 +21,11 @@ Tensor ShiftTokens::operator()(const Tensor& x0, const SublayerArguments& args, 
   // With a cache, what lies before x is its last inputs.
   const Tensor before = args.cache && args.cache->shifted.count(this) ? args.cache->shifted[this] : Tensor();
   if (before.defined()) x = cat({before, x}, -2);
-  if (args.cache) args.cache->shifted[this] = slice(x, -2, std::max<int64_t>(0, x.size(-2) - last_)).clone();
+  if (args.cache) {  // in the same memory, zeros where there is nothing yet
+    Tensor& kept = args.cache->shifted[this];
+    const Tensor last = slice(pad(x, {0, 0, std::max<int64_t>(0, last_ - x.size(-2)), 0}), -2, -last_);
+    kept.defined() ? void(kept.copy_(last)) : void(kept = last.clone());
+  }
 
   const int64_t pieces = last_ - first_ + 1, d = x.size(-1), width = d / pieces, length = x.size(-2);
   check(width > 0, "ShiftTokens: ", d, " features cannot be shifted by ", pieces, " amounts");

@@ -57,7 +57,6 @@ TEST_CASE("xt generate: steps with a cache give the logits of the whole text") {
     CAPTURE(std::string(options));
     manual_seed(20);
     const auto net = model(options);
-    if (!net->can_cache_kv()) continue;  // selective
     const NoGrad guard;
     const Tensor text = randint(0, 11, {2, 9});
     const Tensor whole = (*net)(text);
@@ -66,6 +65,36 @@ TEST_CASE("xt generate: steps with a cache give the logits of the whole text") {
     for (const auto& [from, to] : {std::pair{0, 4}, {4, 5}, {5, 8}, {8, 9}})
       parts.push_back((*net)(slice(text, 1, from, to), Call{.cache = &cache}));
     CHECK(difference(cat(parts, 1), whole) < 1e-10);
+  }
+}
+
+TEST_CASE("xt generate: a fixed cache gives the same logits, from memory that stays where it is") {
+  for (const char* options : kOptions) {
+    CAPTURE(std::string(options));
+    manual_seed(19);
+    const auto net = model(options);
+    const NoGrad guard;
+    const Tensor text = randint(0, 11, {2, 9});
+    const Tensor mask = tensor(std::vector<bool>{true, false, true, true, true, true}, {2, 3});
+    for (const bool masked : {false, true}) {
+      Call first;
+      if (masked) first.mask = mask;
+      const Tensor whole = (*net)(text, masked ? Call{.mask = pad(mask, {0, 6}, 1)} : Call{});
+      Cache cache(2);
+      first.cache = &cache;
+      Tensors parts{(*net)(slice(text, 1, 0, 3), first)};
+      cache.fix(7, Device::cpu());  // one more than is used
+      const void* keys = cache.layer(0).k.get().raw_data();
+      for (const auto& [from, to] : {std::pair{3, 4}, {4, 7}, {7, 8}, {8, 9}})
+        parts.push_back((*net)(slice(text, 1, from, to), Call{.cache = &cache}));
+      CHECK(difference(cat(parts, 1), whole) < 1e-10);
+      CHECK(cache.layer(0).k.get().raw_data() == keys);
+      CHECK(cache.layer(0).k.get().size(2) % 10 <= 2);  // 10 places and learned keys
+      CHECK(cache.length() == 3);
+      (*net)(slice(text, 1, 0, 1), Call{.cache = &cache});
+      CHECK(error_of([&] { (*net)(slice(text, 1, 0, 1), Call{.cache = &cache}); }).find("out of range") !=
+            std::string::npos);
+    }
   }
 }
 
