@@ -1,3 +1,4 @@
+#include <weft/autograd/autograd.h>
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>
@@ -162,6 +163,15 @@ Attention::Attention(const AttentionConfig& c)
   if (c.zero_init_output) init::zeros_(to_out_->weight);
 }
 
+// Whether queries, keys and values come out of one product: with many rows to train on, x is then read once and its
+// gradient written once, for the price of joining the weights. What is turned afterwards has to lie apart.
+bool Attention::projects_at_once(const Tensor& x, const SublayerArguments& a) const {
+  constexpr int64_t kManyRows = 256;
+  return grad_enabled() && x.numel() >= kManyRows * config_.dim && !config_.qkv_receive_diff_residuals &&
+         !a.context.defined() && !a.mem.defined() && !a.rotation && !to_latent_q_ && !to_latent_kv_ &&
+         !to_rotateable_k_;
+}
+
 Attention::Projected Attention::project(const Tensor& x, const SublayerArguments& a) const {
   const bool apart = config_.qkv_receive_diff_residuals;
   check(!apart || (!a.context.defined() && x.dim() == 4 && x.size(0) == 3),
@@ -180,10 +190,16 @@ Attention::Projected Attention::project(const Tensor& x, const SublayerArguments
   if (to_latent_q_) q_in = to_latent_q_->forward(q_in), mix_in = to_latent_q_->forward(mix_in);
   if (to_rotateable_k_) rotateable = split_heads(to_rotateable_k_->forward(k_in), config_.dim_head);
   if (to_latent_kv_) k_in = v_in = to_latent_kv_->forward(k_in);
-  p.q = split_heads(to_q_->forward(q_in), config_.dim_head);
-  p.k = split_heads(to_k_->forward(k_in), config_.dim_head);
+  Tensors qkv;
+  if (projects_at_once(x, a)) {
+    const Tensor weight = cat({to_q_->weight, to_k_->weight, to_v_->weight});
+    qkv = split(linear(x, weight), {to_q_->weight.size(0), to_k_->weight.size(0), to_v_->weight.size(0)}, -1);
+  } else {
+    qkv = {to_q_->forward(q_in), to_k_->forward(k_in), to_v_->forward(v_in)};
+  }
+  p.q = split_heads(qkv[0], config_.dim_head), p.k = split_heads(qkv[1], config_.dim_head);
   if (rotateable.defined()) p.k = cat({p.k, rotateable}, 1);
-  p.v = p.original_v = split_heads(to_v_->forward(v_in), config_.value_dim_head.value_or(config_.dim_head));
+  p.v = p.original_v = split_heads(qkv[2], config_.value_dim_head.value_or(config_.dim_head));
 
   if (a.value_residual.defined()) {
     const Tensor first = a.value_residual;

@@ -39,6 +39,7 @@ class Attention : public Sublayer {
     Tensor q, k, v;     // [b, h, n, d], [b, kv_h, m, d], [b, kv_h, m, e]
     Tensor original_v;  // before anything was mixed in
   };
+  bool projects_at_once(const Tensor& x, const SublayerArguments& args) const;
   Projected project(const Tensor& x, const SublayerArguments& args) const;
   void rotate(Projected& p, const SublayerArguments& args) const;
   Tensor combined_mask(const SublayerArguments& args, int64_t n, int64_t m) const;
