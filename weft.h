@@ -16,6 +16,7 @@
 #include <weft/nn/optim/optimizer.h>
 #include <weft/nn/optim/schedule.h>
 #include <weft/nn/xt.h>
+#include <weft/ops/affine.h>
 #include <weft/ops/attention.h>
 #include <weft/ops/conv.h>
 #include <weft/ops/copy.h>

@@ -167,10 +167,30 @@ Tensor empty_heads(const Shape& s, bool apart, const Tensor& like) {
   return transpose(empty({s[0], s[2], s[1], s[3]}, like.dtype(), like.device()), 1, 2);
 }
 
-// Gradients lie as their tensors do.
+// Whether q, k and v are the thirds of one projection [b, n, 3·h·d], as chunk() cuts it.
+bool thirds_of_one(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const int64_t n = q.size(2), d = q.size(3), third = q.size(1) * d;
+  return q.shape() == k.shape() && q.shape() == v.shape() && q.strides() == Shape{n * 3 * third, d, 3 * third, 1} &&
+         q.strides() == k.strides() && q.strides() == v.strides() && q.impl().storage == k.impl().storage &&
+         q.impl().storage == v.impl().storage && k.impl().offset == q.impl().offset + third &&
+         v.impl().offset == q.impl().offset + 2 * third;
+}
+
+// Room for the gradients of q, k and v. They lie as their tensors do, so that thirds of one are joined already.
+Tensors gradient_room(const Attention& a) {
+  if (!thirds_of_one(a.q, a.k, a.v)) {
+    const auto like = [](const Tensor& x) { return empty_heads(x.shape(), heads_apart(x), x); };
+    return {like(a.q), like(a.k), like(a.v)};
+  }
+  const Shape& s = a.q.shape();
+  const Tensor room = empty({s[0], s[2], 3, s[1], s[3]}, a.q.dtype(), a.q.device());
+  const auto third = [&](int64_t i) { return transpose(select(room, 2, i), 1, 2); };
+  return {third(0), third(1), third(2)};
+}
+
 Grads fused_backward(const Attention& a, const Tensors& dy, const Tensors& y) {
-  const auto like = [](const Tensor& x) { return empty_heads(x.shape(), heads_apart(x), x); };
-  Tensor dq = like(a.q), dk = like(a.k), dv = like(a.v), dbias;
+  const Tensors room = gradient_room(a);
+  Tensor dq = room[0], dk = room[1], dv = room[2], dbias;
   if (a.bias.defined() && a.bias.requires_grad())
     dbias = zeros(a.bias.shape(), {.dtype = a.q.dtype() == float64 ? float64 : float32, .device = a.q.device()});
   const Tensor dlse = dy[1].defined() ? dy[1].contiguous() : dy[1];

@@ -23,7 +23,7 @@ WEFT_DECLARE_KERNEL(linear_input_grad, const Tensor& dy, const Tensor& w, Activa
 // dw may lie transposed
 WEFT_DECLARE_KERNEL(linear_weight_grad, const Tensor& dy, const Tensor& x, Tensor& dw, Tensor& db)
 // dz = dy·activation'(saved), db = the sums of its columns if defined. saved: the activation's argument, for relu its
-// result. dy, saved, dz: [r, n], dz contiguous
+// result. dy, saved, dz: [r, n]
 WEFT_DECLARE_KERNEL(linear_activation_grad, const Tensor& dy, const Tensor& saved, Activation activation, Tensor& dz,
                     Tensor& db)
 
@@ -98,9 +98,16 @@ Shape with_last(Shape shape, int64_t n) {
 
 // --- the parts of a backward pass -----------------------------------------------------------------------------------
 
-Tensor activation_grad(const Tensor& dy, const Tensor& saved, Activation activation, Tensor& db) {
-  Tensor dz = empty(dy.shape(), dy.dtype(), dy.device());
-  WEFT_KERNEL(dy.device(), linear_activation_grad, dy, saved, activation, dz, db);
+// dy, saved: [..., n] each, n of equal size, beside each other in the result: [r, out]
+Tensor activation_grad(const Tensors& dy, const Tensors& saved, Activation activation, Tensor& db) {
+  const Tensor first = rows_of(dy[0]);
+  const int64_t n = first.size(1);
+  Tensor dz = empty({first.size(0), n * static_cast<int64_t>(dy.size())}, first.dtype(), first.device());
+  for (size_t i = 0; i < dy.size(); ++i) {
+    const auto at = static_cast<int64_t>(i) * n;
+    Tensor part = narrow(dz, 1, at, n), sums = db.defined() ? narrow(db, 0, at, n) : db;
+    WEFT_KERNEL(dz.device(), linear_activation_grad, rows_of(dy[i]), rows_of(saved[i]), activation, part, sums);
+  }
   return dz;
 }
 
@@ -155,42 +162,62 @@ Tensor composed_rows(const Tensor& x) {
 
 // --- linear ---------------------------------------------------------------------------------------------------------
 
-Tensor linear(const Tensor& x0, const Tensor& weight, const Tensor& bias, Activation activation) {
-  check_layer("linear", x0.shape(), weight, bias);
-  check_same_device("linear", {&x0, &weight, &bias});
+namespace {
+
+// linear() in parts along the last dimension, views of one result. dz, the gradient of the activation's argument, is
+// whole again.
+Tensors dense(const char* name, const Tensor& x0, const Tensor& weight, const Tensor& bias, Activation activation,
+              int64_t parts) {
+  check_layer(name, x0.shape(), weight, bias);
+  check_same_device(name, {&x0, &weight, &bias});
   const Tensor x = Autocast::apply(x0);
   const Layer layer(weight, bias);
-  check_dtypes("linear", x, layer);
+  check_dtypes(name, x, layer);
+  const bool has_activation = activation != Activation::none;
 
   // What the gradient of the activation is computed from: its argument, but for relu its result.
   const bool differentiates = detail::must_record({x0, weight, bias});
-  const bool keeps_argument = differentiates && activation != Activation::none && activation != Activation::relu;
+  const bool keeps_argument = differentiates && has_activation && activation != Activation::relu;
   const Tensor rows = rows_of(x);
   Tensor y = empty({rows.size(0), weight.size(0)}, x.dtype(), x.device());
   Tensor pre = keeps_argument ? empty_like(y) : Tensor();
   WEFT_KERNEL(x.device(), linear_forward, rows, weight_operand(layer.weight.detach()),
               layer.bias.defined() ? layer.bias.detach().contiguous() : layer.bias, activation, y, pre);
 
-  auto backward = [x, layer, activation, x_dtype = x0.dtype()](const Tensor& dy0, const Tensor& saved) -> Grads {
+  // saved: as dy, where there is an activation
+  auto backward = [x, layer, activation, has_activation, x_dtype = x0.dtype()](const Tensors& dy,
+                                                                               const Tensors& saved) -> Grads {
     Grads g(3);
     if (grad_enabled()) {
       const Tensor r = composed_rows(x);
-      const Tensor dz = Composed(r, layer, activation).through(composed_rows(dy0));
+      const Tensor dz = Composed(r, layer, activation).through(composed_rows(detail::joined(dy, -1)));
       if (x.requires_grad()) g[0] = reshape(matmul(dz, layer.weight), x.shape());
       Composed::parameters(dz, r, layer, g[1], g[2]);
       return g;
     }
-    const bool has_activation = activation != Activation::none;
-    if (has_activation && layer.trains_bias()) g[2] = empty(layer.bias.shape(), layer.bias_dtype, dy0.device());
-    Tensor dz = rows_of(dy0);
-    if (has_activation) dz = activation_grad(dz, rows_of(saved), activation, g[2]);
+    if (has_activation && layer.trains_bias()) g[2] = empty(layer.bias.shape(), layer.bias_dtype, dy[0].device());
+    const Tensor dz = has_activation ? activation_grad(dy, saved, activation, g[2]) : rows_of(detail::joined(dy, -1));
     if (x.requires_grad()) g[0] = reshape(input_grad(dz, layer.weight, x_dtype), x.shape());
     parameter_grads(dz, rows_of(x), layer, g[1], g[2], has_activation);
     return g;
   };
-  y = reshape(y, with_last(x.shape(), weight.size(0)));
-  if (activation == Activation::relu) return record("linear", y, {x0, weight, bias}, backward);  // asks for its output
-  return record("linear", y, {x0, weight, bias}, [backward, pre](const Tensor& dy) { return backward(dy, pre); });
+  const auto in_parts = [parts](const Tensor& t) { return parts == 1 ? Tensors{t} : chunk(t, parts, -1); };
+  const Tensors out = in_parts(reshape(y, with_last(x.shape(), weight.size(0))));
+  if (activation == Activation::relu) return record(name, out, {x0, weight, bias}, backward);  // asks for its output
+  const Tensors saved = pre.defined() ? in_parts(pre) : Tensors();
+  return record(name, out, {x0, weight, bias}, [backward, saved](const Tensors& dy) { return backward(dy, saved); });
+}
+
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation) {
+  return dense("linear", x, weight, bias, activation, 1)[0];
+}
+
+Tensors linear_chunk(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t n, Activation activation) {
+  check(weight.dim() == 2 && n > 0 && weight.size(0) > 0 && weight.size(0) % n == 0, "linear_chunk: weight ",
+        weight.shape(), " does not split into ", n, " equal parts");
+  return dense("linear_chunk", x, weight, bias, activation, n);
 }
 
 // --- mlp ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,11 @@ enum class Activation : uint8_t { none, relu, gelu, gelu_tanh, silu };
 /// Autocast computes in a half type.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
+/// linear(...) in n equal parts along the last dimension, as chunk() gives them: views of one result. Their gradients
+/// go through the activation into one buffer, without being joined before.
+Tensors linear_chunk(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t n,
+                     Activation activation = Activation::none);
+
 struct MlpOptions {
   Activation activation = Activation::gelu;
   bool recompute = false;  ///< keeps only one of the two hidden tensors [..., hidden] for the backward pass

@@ -192,12 +192,26 @@ std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, 
   return apply_to_sum("add_rms_norm", NormKind::rms, x, residual, n, weight, {}, eps.value_or(spacing(x)));
 }
 
-Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps) {
-  check(x.is_floating() && gain.is_floating(), "scale_norm: expected floating tensors, got ", x.dtype(), " and ",
+namespace {
+
+void check_scale(const char* name, const Tensor& x, const Tensor& gain) {
+  check(x.is_floating() && gain.is_floating(), name, ": expected floating tensors, got ", x.dtype(), " and ",
         gain.dtype());
-  check(x.dim() >= 1, "scale_norm: expected at least one dimension");
-  check(gain.numel() == 1 && gain.dim() <= 1, "scale_norm: expected a gain of one element, got ", gain.shape());
+  check(x.dim() >= 1, name, ": expected at least one dimension");
+  check(gain.numel() == 1 && gain.dim() <= 1, name, ": expected a gain of one element, got ", gain.shape());
+}
+
+}  // namespace
+
+Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps) {
+  check_scale("scale_norm", x, gain);
   return apply("scale_norm", NormKind::scale, x, x.size(-1), gain, {}, eps);
+}
+
+std::pair<Tensor, Tensor> add_scale_norm(const Tensor& x, const Tensor& residual, const Tensor& gain, double eps) {
+  check_sum("add_scale_norm", x, residual);
+  check_scale("add_scale_norm", x, gain);
+  return apply_to_sum("add_scale_norm", NormKind::scale, x, residual, x.size(-1), gain, {}, eps);
 }
 
 Tensor normalize(const Tensor& x, int64_t dim, double eps) {

@@ -32,6 +32,10 @@ std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, 
 /// in the form that the FLASH implementations use.
 Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps = 1e-5);
 
+/// {x + residual, scale_norm(x + residual)}, as add_layer_norm.
+std::pair<Tensor, Tensor> add_scale_norm(const Tensor& x, const Tensor& residual, const Tensor& gain,
+                                         double eps = 1e-5);
+
 /// Normalises each of `groups` equal groups of channels over the group and all positions, then scales and shifts each
 /// channel. x: [n, c, ...]; weight, bias: [c] or undefined. Source: arXiv:1803.08494.
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight = {}, const Tensor& bias = {},

@@ -347,6 +347,23 @@ Tensor cat(const Tensors& xs, int64_t dim) {
   return record("cat", y, xs, [sizes, dim](const Tensor& dy) -> Grads { return split(dy, sizes, dim); });
 }
 
+Tensor detail::joined(const Tensors& xs, int64_t dim) {
+  const Tensor& first = xs[0];
+  if (xs.size() == 1) return first;
+  if (grad_enabled()) return cat(xs, dim);
+  dim = wrap_dim(dim, first.dim(), "cat");
+  int64_t end = first.impl().offset, total = 0;
+  for (const Tensor& x : xs) {
+    if (x.impl().storage != first.impl().storage || x.dtype() != first.dtype() || x.strides() != first.strides() ||
+        x.impl().offset != end)
+      return cat(xs, dim);
+    end += x.size(dim) * x.strides()[dim], total += x.size(dim);
+  }
+  Shape shape = first.shape();
+  shape[dim] = total;
+  return as_strided_raw(first, shape, first.strides(), first.impl().offset);
+}
+
 Tensor stack(const Tensors& xs, int64_t dim) {
   check(!xs.empty(), "stack: expected at least one tensor");
   Tensors rows;
@@ -372,7 +389,7 @@ Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim) {
   }
   check(total == x.shape()[dim], "split: the sizes add up to ", total, ", dim ", dim, " of ", x.shape(), " has ",
         x.shape()[dim]);
-  return record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {cat(dy, dim)}; });
+  return record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {detail::joined(dy, dim)}; });
 }
 
 Tensors split(const Tensor& x, int64_t size, int64_t dim) {

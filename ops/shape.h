@@ -52,6 +52,11 @@ Tensors split(const Tensor& x, int64_t size, int64_t dim = 0);
 Tensors chunk(const Tensor& x, int64_t n, int64_t dim = 0);
 /// x[0], x[1], ... along dim.
 Tensors unbind(const Tensor& x, int64_t dim = 0);
+namespace detail {
+/// cat(xs, dim), but outside of the graph without a copy where xs lie in one buffer as split() cuts them: gradients
+/// that were written beside each other.
+Tensor joined(const Tensors& xs, int64_t dim);
+}  // namespace detail
 
 // --- reordering and repeating (copies)
 /// Reverses the order of elements along dims.

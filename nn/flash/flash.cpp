@@ -57,27 +57,31 @@ FLASH::FLASH(const FLASHConfig& c)
 }
 
 Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
-  check_input("FLASH", x, config_.dim, mask);
-  check(x.size(1) > 0, "FLASH: expected at least one token, got ", x.shape());
+  const Stream out = (*this)(Stream{x, {}}, mask);
+  return out.x + out.branch;
+}
 
-  Tensor normed = norm_->forward(x);
+Stream FLASH::operator()(const Stream& stream, const Tensor& mask) const {
+  check_input("FLASH", stream.x, config_.dim, mask);
+  check(stream.x.size(1) > 0, "FLASH: expected at least one token, got ", stream.x.shape());
+
+  auto [x, normed] = add_norm(*norm_, stream.x, stream.branch);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
   if (config_.shift_tokens) normed = shift_tokens(normed);
 
-  const auto silu_of = [&](const Sequential& s) { return s.at<Linear>(0)(normed, Activation::silu); };
-  const Tensors hidden = chunk(silu_of(to_hidden_), 2, -1);
-  const Tensor &v = hidden[0], &gate = hidden[1];  // [b, n, e]
-  Tensor qk = qk_offset_scale_(silu_of(to_qk_));   // [b, n, 4, s]
+  const auto& to_hidden = to_hidden_.at<Linear>(0);
+  const Tensors hidden = linear_chunk(normed, to_hidden.weight, to_hidden.bias, 2, Activation::silu);
+  const Tensor &v = hidden[0], &gate = hidden[1];                                // [b, n, e]
+  Tensor qk = qk_offset_scale_(to_qk_.at<Linear>(0)(normed, Activation::silu));  // [b, n, 4, s]
   if (config_.rotary_pos_emb) qk = config_.rotary_pos_emb->rotate_queries_or_keys(qk, -3);
   const Tensors heads = unbind(qk, 2);
   const Tensor &quad_q = heads[0], &lin_q = heads[1], &quad_k = heads[2];  // [b, n, s]
   Tensor lin_k = heads[3];
   if (mask.defined()) lin_k = masked_fill(lin_k, logical_not(unsqueeze(mask, -1)), 0);
 
-  Tensor attended = quadratic(quad_q, quad_k, v, mask);
+  const Tensor attended = quadratic(quad_q, quad_k, v, mask);
   const Tensor linear = linear_attention(lin_q, lin_k, v, mask);
-  if (linear.defined()) attended = attended + linear;
-  return to_out_(gate * attended) + x;
+  return {x, to_out_(linear.defined() ? mul_sum(gate, attended, linear) : gate * attended)};
 }
 
 // q, k: [b, n, s], v: [b, n, e], mask: [b, n] or none → [b, n, e]

@@ -42,6 +42,11 @@ inline Fields fields(FLASHConfig& c) {
           {"padding_invariant", &c.padding_invariant}};
 }
 
+/// The stream between layers, and what the last one adds to it where that is not in it yet: [b, n, dim] each.
+struct Stream {
+  Tensor x, branch;
+};
+
 /// A gated attention unit whose cost grows with n, not n²:
 ///
 ///   out = to_out(gate ∘ (quadratic + linear)) + x
@@ -61,6 +66,8 @@ class FLASH : public Module {
   Tensor forward(const Tensor& x) const override { return (*this)(x, {}); }
   /// mask: [b, n], true at real tokens, or undefined.
   Tensor operator()(const Tensor& x, const Tensor& mask) const;
+  /// The same between other layers: the addition before it joins its norm, its own is left to the next layer.
+  Stream operator()(const Stream& stream, const Tensor& mask) const;
   using Module::operator();
   std::string name() const override { return "FLASH"; }
   const FLASHConfig& config() const { return config_; }

@@ -1,4 +1,5 @@
 #include <weft/nn/flash/flash_transformer.h>
+#include <weft/nn/flash/scale_norm.h>
 #include <weft/nn/norm.h>
 #include <weft/ops/elementwise.h>
 
@@ -49,10 +50,10 @@ FLASHTransformer::FLASHTransformer(const FLASHTransformerConfig& c)
 
 Tensor FLASHTransformer::operator()(const Tensor& tokens, const Tensor& mask) const {
   check(tokens.dim() == 2, "FLASHTransformer: expected tokens [batch, length], got ", tokens.shape());
-  Tensor x = token_emb_(tokens);  // [b, n, d]
-  x = Autocast::apply(x + abs_pos_emb_(x));
-  for (int64_t i = 0; i < layers_.size(); ++i) x = layers_.at<FLASH>(i)(x, mask);
-  return to_logits_(x);
+  const Tensor x = token_emb_(tokens);  // [b, n, d]
+  Stream stream{Autocast::apply(x + abs_pos_emb_(x)), {}};
+  for (int64_t i = 0; i < layers_.size(); ++i) stream = layers_.at<FLASH>(i)(stream, mask);
+  return to_logits_[1](add_norm(to_logits_[0], stream.x, stream.branch).second);
 }
 
 }  // namespace weft::flash

@@ -43,10 +43,10 @@ Tensor GAU::operator()(const Tensor& x, const Tensor& mask, const Tensor& rel_po
 
   Tensor normed = norm_->forward(x);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
-  const auto silu_of = [&](const Sequential& s) { return s.at<Linear>(0)(normed, Activation::silu); };
-  const Tensors hidden = chunk(silu_of(to_hidden_), 2, -1);
-  const Tensor &v = hidden[0], &gate = hidden[1];          // [b, n, e]
-  const Tensors qk = offsetscale_.heads(silu_of(to_qk_));  // q, k: [b, n, s]
+  const auto& to_hidden = to_hidden_.at<Linear>(0);
+  const Tensors hidden = linear_chunk(normed, to_hidden.weight, to_hidden.bias, 2, Activation::silu);
+  const Tensor &v = hidden[0], &gate = hidden[1];                                         // [b, n, e]
+  const Tensors qk = offsetscale_.heads(to_qk_.at<Linear>(0)(normed, Activation::silu));  // q, k: [b, n, s]
 
   Tensor q = qk[0], bias = rel_pos_bias;
   if (rel_pos_bias_) bias = bias.defined() ? bias + rel_pos_bias_->bias(n, n) : rel_pos_bias_->bias(n, n);

@@ -1,7 +1,7 @@
 #include <weft/nn/flash/offset_scale.h>
 #include <weft/nn/init.h>
+#include <weft/ops/affine.h>
 #include <weft/ops/create.h>
-#include <weft/ops/elementwise.h>
 #include <weft/ops/shape.h>
 
 namespace weft::flash {
@@ -14,7 +14,7 @@ OffsetScale::OffsetScale(const OffsetScaleConfig& config) {
   init::normal_(gamma, 0, 0.02);
 }
 
-Tensor OffsetScale::forward(const Tensor& x) const { return unsqueeze(x, -2) * gamma + beta; }
+Tensor OffsetScale::forward(const Tensor& x) const { return affine_heads(x, gamma, beta); }
 
 Tensors OffsetScale::heads(const Tensor& x) const {
   return unbind(forward(x), -2);  // of [..., h, d]

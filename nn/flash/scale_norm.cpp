@@ -2,6 +2,7 @@
 #include <weft/nn/flash/scale_norm.h>
 #include <weft/nn/norm.h>
 #include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
 #include <weft/ops/norm.h>
 
 namespace weft::flash {
@@ -15,6 +16,19 @@ ScaleNorm::ScaleNorm(const ScaleNormConfig& config) : config_(config) {
 Tensor ScaleNorm::forward(const Tensor& x) const {
   check(x.dim() > 0 && x.size(-1) == config_.dim, "ScaleNorm: expected [..., ", config_.dim, "], got ", x.shape());
   return scale_norm(x, g, config_.eps);
+}
+
+std::pair<Tensor, Tensor> ScaleNorm::add(const Tensor& x, const Tensor& residual) const {
+  check(x.dim() > 0 && x.size(-1) == config_.dim, "ScaleNorm: expected [..., ", config_.dim, "], got ", x.shape());
+  return add_scale_norm(x, residual, g, config_.eps);
+}
+
+std::pair<Tensor, Tensor> add_norm(const Module& norm, const Tensor& x, const Tensor& branch) {
+  if (!branch.defined()) return {x, norm(x)};
+  if (const auto* n = dynamic_cast<const ScaleNorm*>(&norm)) return n->add(x, branch);
+  if (const auto* n = dynamic_cast<const LayerNorm*>(&norm)) return n->add(x, branch);
+  const Tensor sum = x + branch;
+  return {sum, norm(sum)};
 }
 
 std::shared_ptr<Module> make_norm(const std::string& klass, int64_t dim) {

@@ -18,6 +18,8 @@ class ScaleNorm : public Module {
  public:
   explicit ScaleNorm(const ScaleNormConfig& config);
   Tensor forward(const Tensor& x) const override;
+  /// {x + residual, forward(x + residual)}, as add_scale_norm.
+  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual) const;
   std::string name() const override { return "ScaleNorm"; }
 
   Tensor g;
@@ -28,5 +30,9 @@ class ScaleNorm : public Module {
 
 /// The normalisation that GAU and FLASH name by its class: "LayerNorm", "ScaleNorm", "RMSNorm" or "Identity".
 std::shared_ptr<Module> make_norm(const std::string& klass, int64_t dim);
+
+/// {x + branch, norm(x + branch)}, in one walk over memory for a ScaleNorm or LayerNorm; {x, norm(x)} where branch is
+/// undefined.
+std::pair<Tensor, Tensor> add_norm(const Module& norm, const Tensor& x, const Tensor& branch);
 
 }  // namespace weft::flash

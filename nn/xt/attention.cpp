@@ -1,3 +1,4 @@
+#include <weft/autograd/autograd.h>
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>
@@ -190,8 +191,8 @@ Attention::Projected Attention::project(const Tensor& x, const SublayerArguments
   if (to_latent_q_) q_in = to_latent_q_->forward(q_in), mix_in = to_latent_q_->forward(mix_in);
   if (to_rotateable_k_) rotateable = split_heads(to_rotateable_k_->forward(k_in), config_.dim_head);
   if (to_latent_kv_) k_in = v_in = to_latent_kv_->forward(k_in);
-  Tensors qkv;  // layers that read one tensor go together
-  if (q_in.same_as(k_in) && k_in.same_as(v_in)) {
+  Tensors qkv;  // layers that read one tensor go together; what is turned afterwards has to lie apart
+  if (q_in.same_as(k_in) && k_in.same_as(v_in) && !a.rotation) {
     qkv = forward_together(q_in, {to_q_.get(), to_k_.get(), to_v_.get()});
   } else {
     qkv = {to_q_->forward(q_in)};

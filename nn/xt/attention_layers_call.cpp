@@ -57,6 +57,8 @@ class AttentionLayers::Pass {
   Tensor position_bias();
   SublayerArguments arguments(char type, const Layer& layer, size_t step);
   Tensor sublayer(const Tensor& x, char type, const Layer& layer, size_t step);
+  const std::vector<int64_t>& order() const;
+  const Norm* norm_after(size_t step) const;
 
   const AttentionLayers& m_;
   const Call& call_;
@@ -232,17 +234,34 @@ Tensor AttentionLayers::Pass::sublayer(const Tensor& x, char type, const Layer& 
   return out;
 }
 
+const std::vector<int64_t>& AttentionLayers::Pass::order() const {
+  return call_.layers_execute_order.empty() ? m_.order_.execute : call_.layers_execute_order;
+}
+
+// The norm that the stream goes into right after the addition of this step's sublayer, which may join it; null where
+// something stands between the two.
+const Norm* AttentionLayers::Pass::norm_after(size_t step) const {
+  const AttentionLayersConfig& c = m_.config_;
+  const Layer& layer = *m_.layers_[static_cast<size_t>(order()[step])];
+  if (!layer.residual->is_addition() || layer.norms.after_residual || c.num_residual_streams > 1) return nullptr;
+  if (step + 1 == order().size()) return c.softclamp_output || c.resi_dual ? nullptr : m_.final_norm_.get();
+  const int64_t next = order()[step + 1], layers = static_cast<int64_t>(m_.layers_.size());
+  if (next < 0 || next >= layers || inject_.defined() || c.unet_skips) return nullptr;
+  if (m_.is_training() && c.layer_dropout.at(next, layers, "layer_dropout") > 0) return nullptr;
+  return m_.layers_[static_cast<size_t>(next)]->norms.before.get();
+}
+
 Tensor AttentionLayers::Pass::run(Tensor x) {
   const AttentionLayersConfig& c = m_.config_;
   const int64_t streams = c.num_residual_streams;
   if (streams > 1) x = flatten(unsqueeze(x, 1) + unsqueeze(m_.stream_emb_, 1), 0, 1);  // [(b s), n, d]
   if (c.resi_dual) outer_ = x * c.resi_dual_scale;
-  const auto& order = call_.layers_execute_order.empty() ? m_.order_.execute : call_.layers_execute_order;
   const auto layers = static_cast<int64_t>(m_.layers_.size());
   Tensors inputs;  // of the sublayers so far, for skips
+  Tensor normed;   // x as the next norm leaves it, where the addition has done that too
 
-  for (size_t step = 0; step < order.size(); ++step) {
-    const int64_t i = order[step];
+  for (size_t step = 0; step < order().size(); ++step) {
+    const int64_t i = order()[step];
     check(i >= 0 && i < layers, m_.name(), ": layers_execute_order has ", i, " of ", layers, " sublayers");
     const Layer& layer = *m_.layers_[static_cast<size_t>(i)];
     const char type = m_.order_.types[static_cast<size_t>(i)];
@@ -265,11 +284,15 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
     const Stream stream = layer.residual->prepare(x);
     if (kept_) kept_->layer_hiddens.push_back(stream.input);
     Tensor in = inject_.defined() ? stream.input + inject_ : stream.input;
-    if (layer.norms.before) in = (*layer.norms.before)(in, condition_);
+    if (layer.norms.before) in = normed.defined() ? normed : (*layer.norms.before)(in, condition_);
     Tensor out = sublayer(in, type, layer, step);
     if (c.resi_dual) outer_ = outer_ + out * c.resi_dual_scale;
     if (layer.norms.after) out = (*layer.norms.after)(out, condition_);
-    x = layer.residual->combine(out, stream);
+    normed = {};
+    if (const Norm* next = norm_after(step); next)
+      std::tie(x, normed) = next->add(out, stream.residual, condition_);
+    else
+      x = layer.residual->combine(out, stream);
     if (layer.norms.after_residual) x = (*layer.norms.after_residual)(x, condition_);
   }
   if (kept_) kept_->layer_hiddens.push_back(x);
@@ -278,7 +301,7 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
   if (c.resi_dual)
     x = x + (*m_.final_norm_)(outer_, condition_);
   else if (m_.final_norm_)
-    x = (*m_.final_norm_)(x, condition_);
+    x = normed.defined() ? normed : (*m_.final_norm_)(x, condition_);
   if (call_.cache) call_.cache->advance(n_);
   if (kept_) kept_->last_hidden = x;
   return x;

@@ -16,6 +16,8 @@ class Norm : public Module {
   Tensor forward(const Tensor& x) const override { return (*this)(x, {}); }
   virtual Tensor operator()(const Tensor& x, const Tensor& condition) const = 0;
   using Module::operator();
+  /// {x + residual, the norm of that}: a residual stream's next state and what the next sublayer takes of it.
+  virtual std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual, const Tensor& condition) const;
 };
 
 /// (x - mean) / sqrt(variance + 1e-5) · gamma. arXiv:1607.06450
@@ -24,6 +26,8 @@ class LayerNorm : public Norm {
   explicit LayerNorm(int64_t dim, bool unit_offset = false);
   Tensor operator()(const Tensor& x, const Tensor& condition) const override;
   using Module::operator();
+  /// In one walk over memory.
+  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual, const Tensor& condition) const override;
   std::string name() const override { return "LayerNorm"; }
   Tensor gamma;  // [dim]
 

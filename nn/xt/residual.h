@@ -16,6 +16,8 @@ class ResidualFn : public Module {
  public:
   virtual Stream prepare(const Tensor& x) const { return {x, x, {}}; }
   virtual Tensor combine(const Tensor& out, const Stream& stream) const = 0;
+  /// Whether combine() is out + stream.residual and nothing else.
+  virtual bool is_addition() const { return false; }
 };
 
 /// out + residual · residual_scale · constant.
@@ -23,6 +25,7 @@ class Residual : public ResidualFn {
  public:
   Residual(int64_t dim, bool scale_residual = false, double scale_residual_constant = 1);
   Tensor combine(const Tensor& out, const Stream& stream) const override;
+  bool is_addition() const override { return !residual_scale_.defined() && constant_ == 1; }
   std::string name() const override { return "Residual"; }
 
  private:

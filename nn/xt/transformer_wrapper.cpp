@@ -191,7 +191,7 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   Call call = given;
   check(!call.cache || can_cache_kv(), name(), ": cannot use a cache with this configuration");
   TransformerOutput out;
-  Tensor x = embed(tokens, call);
+  Tensor x = Autocast::apply(embed(tokens, call));
   Tensor mask = call.mask;  // of x, without memory tokens
   if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
   hand_on_positions(call, *config_.attn_layers);

@@ -55,7 +55,8 @@ struct TransformerOutput {
 
 /// A model of token sequences; x-transformers' numbers and names. What the original refuses or gets wrong and this
 /// does: caches with memory tokens and with masks; masks beside interspersed memory tokens; seq_start_pos beside memory
-/// tokens; pos reaches rotary and ALiBi layers (there it is dropped on the way).
+/// tokens; pos reaches rotary and ALiBi layers (there it is dropped on the way). Under Autocast the stream between the
+/// layers is kept in its dtype; norms, softmax and losses still compute in float32.
 class TransformerWrapper : public LanguageModel {
  public:
   using Config = TransformerWrapperConfig;

@@ -9,13 +9,17 @@
 #include <weft/nn/flash/token_shift.h>
 #include <weft/nn/init.h>
 #include <weft/ops/create.h>
+#include <weft/ops/matmul.h>
 #include <weft/ops/random.h>
 #include <weft/tensor/safetensors.h>
 
 #include <filesystem>
 
+#include "support/walker.h"
+
 using namespace weft;
 using namespace weft::flash;
+using weft::test::relative_error;
 
 namespace {
 
@@ -130,6 +134,31 @@ TEST_CASE("flash: gradients of FLASHTransformer") {
   prepare(model);
   const Tensor tokens = randint(0, 7, {2, 5});
   gradcheck([&](const Tensors&) { return Tensors{model(tokens)}; }, model.parameters(), {.fast_mode = true});
+}
+
+TEST_CASE("flash: under Autocast the stream is in its dtype and the results are those of float32, rounded") {
+  manual_seed(5);
+  FLASHTransformer model(
+      {.num_tokens = 11, .dim = 16, .depth = 3, .causal = true, .group_size = 8, .query_key_dim = 8});
+  const Tensors parameters = model.parameters();
+  for (const int64_t n : {7, 16, 20}) {  // one group, whole groups, some tokens left over
+    CAPTURE(n);
+    const Tensor tokens = randint(0, 11, {2, n}), upstream = randn({2, n, 11});
+    const Tensor exact = model(tokens);
+    const Tensors exact_grads = grad({exact}, parameters, {upstream}, {.allow_unused = true});
+    const Autocast scope(bfloat16);
+    const Tensor rounded = model(tokens);
+    CHECK(rounded.dtype() == bfloat16);
+    CHECK(relative_error(rounded, exact) < 3e-2);
+    const Tensors grads = grad({rounded}, parameters, {upstream.to(bfloat16)}, {.allow_unused = true});
+    for (size_t i = 0; i < grads.size(); ++i) {
+      CAPTURE(model.named_parameters()[i].first);
+      REQUIRE(grads[i].defined() == exact_grads[i].defined());
+      if (!grads[i].defined()) continue;
+      CHECK(grads[i].dtype() == float32);
+      CHECK(relative_error(grads[i], exact_grads[i], 1e-2) < 0.1);
+    }
+  }
 }
 
 TEST_CASE("flash: causal layers do not look ahead, and rows of a batch do not meet") {

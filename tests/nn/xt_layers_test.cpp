@@ -4,6 +4,7 @@
 #include <weft/autograd/structure.h>
 #include <weft/tensor/safetensors.h>
 
+#include "support/walker.h"
 #include "xt_support.h"
 
 using namespace weft;
@@ -69,6 +70,52 @@ TEST_CASE("xt: gradients of the layers") {
     Decoder decoder(small_layers(options));
     prepare(decoder);
     check_gradients(decoder, input({2, 5, 12}), [&](const Tensor& x) { return decoder(x); });
+  }
+}
+
+TEST_CASE("xt: under Autocast the stream is in its dtype and the results are those of float32, rounded") {
+  const auto check_options = [](const char* options, bool causal) {
+    CAPTURE(std::string(options));
+    manual_seed(8);
+    const auto config = small_layers(options);
+    const auto layers = causal ? std::shared_ptr<AttentionLayers>(std::make_shared<Decoder>(config))
+                               : std::shared_ptr<AttentionLayers>(std::make_shared<Encoder>(config));
+    TransformerWrapper net({.num_tokens = 11, .max_seq_len = 8, .attn_layers = layers});
+    net.eval();
+    const Tensor tokens = randint(0, 11, {2, 5}), exact = net(tokens);
+    const Autocast scope(bfloat16);
+    const TransformerOutput rounded = net.run(tokens, {});
+    CHECK(rounded.intermediates.layer_hiddens.front().dtype() == bfloat16);
+    CHECK(relative_error(rounded.logits[0], exact) < 5e-2);
+    rounded.logits[0].sum().backward();
+    for (const auto& [name, p] : net.named_parameters()) {
+      CAPTURE(name);
+      if (p.grad().defined()) CHECK(std::isfinite(p.grad().sum().item()));
+    }
+  };
+  for (const char* options : kOptions) check_options(options, false);
+  for (const char* options : kCausalOptions) check_options(options, true);
+}
+
+// Many rows take queries, keys and values from one product, few from three.
+TEST_CASE("xt: a large batch gives the results and gradients of its parts") {
+  manual_seed(9);
+  for (const char* options : {R"({})", R"({"attn_kv_heads": 1, "attn_flash": true, "attn_value_dim_head": 5})"}) {
+    CAPTURE(std::string(options));
+    Decoder decoder(small_layers(options));
+    prepare(decoder);
+    const Tensor x = input({4, 70, 12}), dy = randn(x.shape(), {.dtype = float64});
+    const Tensors parameters = decoder.parameters();
+    Tensors inputs{x};
+    for (const Tensor& p : parameters) inputs.push_back(p);
+    const Tensor whole = decoder(x);
+    const Tensors of_whole = grad({whole}, inputs, {dy});
+    Tensors parts;
+    for (int64_t i = 0; i < 4; ++i) parts.push_back(decoder(narrow(x, 0, i, 1)));
+    const Tensor joined = cat(parts, 0);
+    const Tensors of_parts = grad({joined}, inputs, {dy});
+    CHECK(relative_error(whole, joined) < 1e-12);
+    for (size_t i = 0; i < inputs.size(); ++i) CHECK(relative_error(of_whole[i], of_parts[i]) < 1e-11);
   }
 }
 

@@ -42,3 +42,21 @@ TEST_CASE("attention: dropout repeats in backward and keeps the mean") {
   // Linear in v: the gradient times v is the output again, if and only if the same weights were dropped.
   CHECK((v.grad() * v).sum().item() == doctest::Approx(y.sum().item()).epsilon(1e-5));
 }
+
+TEST_CASE("attention: gradients of the thirds of one projection lie in one buffer and are those of separate tensors") {
+  const int64_t b = 2, n = 5, h = 3, d = 4;
+  const Tensor x = randn({b, n, 3 * h * d}, {.dtype = float64, .requires_grad = true});
+  const Tensor dy = randn({b, h, n, d}, {.dtype = float64});
+  const auto heads = [&](const Tensor& t) { return transpose(unflatten(t, -1, {h, d}), 1, 2); };
+  const auto attend = [](const Tensors& t) { return scaled_dot_product_attention(t[0], t[1], t[2], {.causal = true}); };
+  Tensors thirds, apart;
+  for (const Tensor& t : chunk(x, 3, -1)) thirds.push_back(heads(t)), apart.push_back(heads(t.contiguous()));
+  const Tensors beside = grad({attend(thirds)}, thirds, {dy}, {.retain_graph = true});
+  CHECK(beside[0].impl().storage == beside[2].impl().storage);
+  const Tensor joined = detail::joined({beside[0], beside[1], beside[2]}, 1);  // heads of all three, one after another
+  CHECK(joined.impl().storage == beside[0].impl().storage);
+  CHECK(joined.to_vector<double>() == cat({beside[0], beside[1], beside[2]}, 1).to_vector<double>());
+  CHECK(detail::joined({beside[1], beside[0]}, 1).impl().storage != beside[0].impl().storage);
+  const Tensor got = grad({attend(thirds)}, {x}, {dy})[0], want = grad({attend(apart)}, {x}, {dy})[0];
+  CHECK(got.to_vector<double>() == want.to_vector<double>());
+}

@@ -9,15 +9,17 @@
 using namespace weft;
 using namespace weft::test;
 
-TEST_CASE("linear, mlp, matmul: the fused gradients are those of the composition") {
+TEST_CASE("linear, linear_chunk, mlp, matmul: the fused gradients are those of the composition") {
   for (const Sample& s : all_samples().samples) {
-    if (s.op != "linear" && s.op != "mlp" && s.op != "matmul") continue;
+    if (s.op != "linear" && s.op != "linear_chunk" && s.op != "mlp" && s.op != "matmul") continue;
     for (const auto& [dtype, bound] : {std::pair{float64, 1e-12}, {float32, 5e-6}, {bfloat16, 2e-2}, {float16, 4e-3}}) {
       Tensors x;
       for (const Tensor& t : s.inputs) x.push_back(t.to(dtype).to(default_device()).requires_grad_());
-      const Tensor y = s.call(x)[0], dy = values(y.shape(), 99).to(dtype).to(y.device());
-      const Tensors fused = grad({y}, x, {dy}, {.retain_graph = true});
-      const Tensors composed = grad({y}, x, {dy}, {.create_graph = true});
+      const Tensors y = s.call(x);
+      Tensors dy;
+      for (const Tensor& t : y) dy.push_back(values(t.shape(), 99 + dy.size()).to(dtype).to(t.device()));
+      const Tensors fused = grad(y, x, dy, {.retain_graph = true});
+      const Tensors composed = grad(y, x, dy, {.create_graph = true});
       for (size_t i = 0; i < x.size(); ++i) {
         INFO(s.op, ", ", s.variant, ", ", name(dtype), ", input ", i);
         CHECK(fused[i].shape() == composed[i].shape());

@@ -2,6 +2,7 @@
 
 namespace weft::test {
 
+void affine_samples(SampleList& list);
 void attention_samples(SampleList& list);
 void conv_samples(SampleList& list);
 void copy_samples(SampleList& list);
@@ -28,6 +29,7 @@ const SampleList& all_samples() {
   static const SampleList list = [] {
     const DefaultDevice host(Device::cpu());  // the walk moves inputs to where it runs
     SampleList l;
+    affine_samples(l);
     attention_samples(l);
     conv_samples(l);
     copy_samples(l);

@@ -107,6 +107,18 @@ void matmul_samples(SampleList& l) {
          .inputs = {values({35, 16}, 3, -0.5, 0.5), values({24, 16}, 4, -0.5, 0.5), values({24}, 5)},
          .call = [a = activation](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], a)}; },
          .reference = [a = activation](const Tensors& x) -> Tensors { return {activated(naive_linear(x), a)}; }});
+    l.samples.push_back(
+        {.op = "linear_chunk",
+         .variant = name,
+         .inputs = {values({2, 3, 5}, 3), values({6, 5}, 4), values({6}, 5)},
+         .call = [a = activation](const Tensors& x) -> Tensors { return linear_chunk(x[0], x[1], x[2], 3, a); },
+         .reference = [a = activation](const Tensors& x) -> Tensors {
+           const Tensor y = activated(naive_linear(x), a);
+           Tensors parts;
+           for (int64_t p = 0; p < 3; ++p)
+             parts.push_back(make_at({2, 3, 2}, [&](const Index& i) { return at(y, {i[0], i[1], p * 2 + i[2]}); }));
+           return parts;
+         }});
     for (const bool recompute : {false, true}) {
       l.samples.push_back({.op = "mlp",
                            .variant = concat(name, recompute ? ", recomputed" : ""),
@@ -156,6 +168,11 @@ void matmul_samples(SampleList& l) {
                          const Tensor h = activated(naive_matmul(x[0], x[1].t().contiguous()), Activation::gelu_tanh);
                          return {naive_matmul(h, x[2].t().contiguous())};
                        }});
+  l.errors.push_back({"linear_chunk",
+                      [] {
+                        linear_chunk(zeros({2, 3}), zeros({4, 3}), {}, 3);
+                      },
+                      "linear_chunk: weight [4, 3] does not split into 3 equal parts"});
   l.errors.push_back({"mlp",
                       [] {
                         mlp(zeros({2, 3}), zeros({8, 3}), {}, zeros({4, 7}), {});

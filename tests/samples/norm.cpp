@@ -109,19 +109,31 @@ void add_rms(SampleList& l, const char* variant, const Shape& shape, const Shape
                        }});
 }
 
+Tensor naive_scale(const Tensor& x, const Tensor& gain, double eps) {
+  return scaled(by_row(x, x.size(-1),
+                       [=](Row& r) {
+                         const double s = std::max(norm_of(r) / std::sqrt(static_cast<double>(r.size())), eps);
+                         for (double& v : r) v /= s;
+                       }),
+                {x, gain});
+}
+
 void add_scale(SampleList& l, const char* variant, const Shape& shape, double eps) {
   l.samples.push_back({.op = "scale_norm",
                        .variant = variant,
                        .inputs = {values(shape, 6), values({1}, 7)},
                        .call = [=](const Tensors& x) -> Tensors { return {scale_norm(x[0], x[1], eps)}; },
+                       .reference = [=](const Tensors& x) -> Tensors { return {naive_scale(x[0], x[1], eps)}; }});
+  l.samples.push_back({.op = "add_scale_norm",
+                       .variant = variant,
+                       .inputs = {values(shape, 6), values(shape, 8), values({1}, 7)},
+                       .call = [=](const Tensors& x) -> Tensors {
+                         const auto [sum, y] = add_scale_norm(x[0], x[1], x[2], eps);
+                         return {sum, y};
+                       },
                        .reference = [=](const Tensors& x) -> Tensors {
-                         return {scaled(by_row(x[0], x[0].size(-1),
-                                               [=](Row& r) {
-                                                 const double d = static_cast<double>(r.size());
-                                                 const double s = std::max(norm_of(r) / std::sqrt(d), eps);
-                                                 for (double& v : r) v /= s;
-                                               }),
-                                        x)};
+                         const Tensor sum = map2(x[0], x[1], [](double a, double b) { return a + b; });
+                         return {sum, naive_scale(sum, x[2], eps)};
                        }});
 }
 
@@ -210,6 +222,11 @@ void norm_samples(SampleList& l) {
   add_scale(l, "all rows below eps", {2, 5}, 10);
   add_scale(l, "some rows below eps", {6, 5}, 1.1);
   add_scale(l, "no rows", {0, 5}, 1e-5);
+  l.errors.push_back({"add_scale_norm",
+                      [] {
+                        add_scale_norm(zeros({2, 3}), zeros({2, 3}), ones({3}));
+                      },
+                      "add_scale_norm: expected a gain of one element, got [3]"});
   l.errors.push_back({"scale_norm",
                       [] {
                         scale_norm(zeros({2, 3}), ones({3}));
