@@ -66,8 +66,10 @@ void run(const Case& c) {
     eager = measure(step);
     peak = (static_cast<double>(memory_stats(Device::cuda()).peak) - before) / 1e6;
     try {
-      cuda::Graph captured(step);
-      graph = measure([&] { captured.run(); });
+      if (c.capturable) {
+        cuda::Graph captured(step);
+        graph = measure([&] { captured.run(); });
+      }
     } catch (const Error& e) {
       problem = e.what();
     }

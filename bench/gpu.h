@@ -17,14 +17,16 @@ struct Case {
   std::string name;
   std::function<Step()> prepare;
   double flops = 0, bytes = 0;
+  bool capturable = true;  ///< false: the step waits for the device, or captures by itself; it has no second time
 };
 
 /// In the order in which they were added.
 std::vector<Case>& cases();
 
 /// flops, bytes: of one step, where a rate says something; 0 prints none. Tensors are made on the device by default.
-inline void add(const std::string& name, std::function<Step()> prepare, double flops = 0, double bytes = 0) {
-  cases().push_back({name, std::move(prepare), flops, bytes});
+inline void add(const std::string& name, std::function<Step()> prepare, double flops = 0, double bytes = 0,
+                bool capturable = true) {
+  cases().push_back({name, std::move(prepare), flops, bytes, capturable});
 }
 
 /// One forward and backward of f, to every floating input.

@@ -57,6 +57,20 @@ Step xt_decoder(int64_t batch, int64_t length, bool optimise) {
       model, [=] { return (*model)(ids); }, optimise);
 }
 
+// The decoder of 512×12 writes 256 bytes after 16, one row, top-k of the tenth of 256: one step is one generate, so
+// 256 over its time are tokens a second. It captures a token's step by itself.
+Step xt_decode(DType dtype) {
+  auto net = std::make_shared<xt::TransformerWrapper>(
+      xt::TransformerWrapperConfig{.num_tokens = 256,
+                                   .max_seq_len = 1024,
+                                   .attn_layers = std::make_shared<Decoder>(xt::AttentionLayersConfig{
+                                       .dim = 512, .depth = 12, .heads = 8, .attn_flash = true})});
+  net->to(dtype);
+  auto model = std::make_shared<xt::AutoregressiveWrapper>(xt::AutoregressiveWrapperConfig{.net = net});
+  const Tensor prompt = randint(0, 256, {1, 16});
+  return [=] { model->generate(prompt, 256); };
+}
+
 Step xt_encoder_decoder() {
   auto model = std::make_shared<xt::XTransformer>(xt::XTransformerConfig{.dim = 512,
                                                                          .enc_num_tokens = 256,
@@ -108,6 +122,10 @@ void add_model_cases() {
       [] { return flash_transformer(1, 1024, {.num_tokens = 20000, .dim = 512, .depth = 12}, false); });
   add("train/xt_512x12/16x1024", [] { return xt_decoder(16, 1024, true); });
   add("step/xt_512x12/1x1024", [] { return xt_decoder(1, 1024, false); });
+  // A token reads every weight once: 38 million.
+  for (const auto& [dtype, name] : {std::pair{bfloat16, "bf16"}, {float32, "fp32"}})
+    add(std::string("decode/xt_512x12/1x256/") + name, [dtype = dtype] { return xt_decode(dtype); }, 0,
+        256 * 38e6 * static_cast<double>(size_of(dtype)), false);
   add("step/xtransformer_512_6+6/1x1024", xt_encoder_decoder);
   add("step/vit_512x6/256_32", xt_vit);
   add("step/gau_512/1x1024", [] {

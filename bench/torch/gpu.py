@@ -291,6 +291,21 @@ def xt_decoder(batch, length):
     return make
 
 
+def xt_decode(dtype):
+    """One step writes 256 tokens: 256 over its time are tokens a second."""
+
+    def prepare():
+        from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+
+        torch.set_float32_matmul_precision("high")
+        layers = Decoder(dim=512, depth=12, heads=8, attn_flash=True)
+        net = AutoregressiveWrapper(TransformerWrapper(num_tokens=256, max_seq_len=1024, attn_layers=layers)).cuda().to(dtype)
+        prompt = torch.randint(0, 256, (1, 16), device="cuda")
+        return lambda: net.generate(prompt, 256)
+
+    return prepare
+
+
 def xt_encoder_decoder():
     from x_transformers import XTransformer
 
@@ -313,6 +328,8 @@ def xt_vit():
 model("train/gpt2_124m/16x1024", gpt2_124m, True)
 model("train/xt_512x12/16x1024", xt_decoder(16, 1024), True)
 model("step/xt_512x12/1x1024", xt_decoder(1, 1024), False)
+case("decode/xt_512x12/1x256/bf16", eager=xt_decode(BF16))
+case("decode/xt_512x12/1x256/fp32", eager=xt_decode(FP32))
 model("step/xtransformer_512_6+6/1x1024", xt_encoder_decoder, False)
 model("step/vit_512x6/256_32", xt_vit, False)
 model("train/flash_512x8/16x1024", flash_transformer(16, 1024, num_tokens=256, dim=512, depth=8), True)

@@ -1,7 +1,4 @@
-#include <weft/autograd/autograd.h>
-#include <weft/nn/eval_mode.h>
 #include <weft/nn/xt/autoregressive_wrapper.h>
-#include <weft/nn/xt/next_token.h>
 #include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -27,15 +24,6 @@ Tensor first_n(const Tensor& mask, int64_t n) {
 }
 
 }  // namespace
-
-Tensor align_right(const Tensor& tokens, const Tensor& lens, int64_t pad_value) {
-  const int64_t b = tokens.size(0), t = tokens.size(1);
-  check(lens.shape() == Shape{b}, "generate: prompt_lens ", lens.shape(), " do not fit prompts ", tokens.shape());
-  for (int64_t length : lens.to_vector<int64_t>())
-    check(length >= 1 && length <= t, "generate: a prompt length must be from 1 to ", t, ", got ", length);
-  const Tensor from = places(0, t, tokens.device()) - unsqueeze(lens.to(tokens.device()) * -1 + t, 1);  // [b, t]
-  return where(lt(from, 0), Scalar(pad_value), gather(tokens, 1, clamp_min(from, 0)));
-}
 
 Fields fields(AutoregressiveWrapperConfig& c) {
   return {{"ignore_index", &c.ignore_index},
@@ -91,45 +79,6 @@ AutoregressiveWrapper::Loss AutoregressiveWrapper::loss(const Tensor& x, const C
       config_.net->output_is_log_prob() ? nll_loss(logits, targets, options) : cross_entropy(logits, targets, options);
   if (config_.add_attn_z_loss) result.loss = result.loss + result.outputs.attn_z_loss;
   return result;
-}
-
-Tensor AutoregressiveWrapper::generate(const Tensor& given, int64_t seq_len, const GenerateOptions& options) {
-  check(given.dim() == 1 || given.dim() == 2, "generate: expected prompts [batch, length] or [length], got ",
-        given.shape());
-  const Tensor prompts = given.dim() == 1 ? unsqueeze(given, 0) : given;
-  const int64_t b = prompts.size(0), t = prompts.size(1);
-  check(t > 0 && seq_len >= 0, "generate: expected prompts of length above 0 and seq_len >= 0, got ", prompts.shape(),
-        " and ", seq_len);
-  check(options.temperature >= 0, "generate: temperature must not be negative, got ", options.temperature);
-  const NoGrad guard;
-  const EvalMode mode(*this);
-  Generator& generator = options.generator ? *options.generator : default_generator();
-
-  Tensor text = prompts;
-  NextTokenOptions reading{.call = options.call,
-                           .cache_kv = options.cache_kv,
-                           .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
-                           .capacity = t + seq_len};
-  if (options.prompt_lens.defined()) {
-    text = align_right(prompts, options.prompt_lens, config_.pad_value);
-    reading.call.seq_start_pos = options.prompt_lens.to(prompts.device()) * -1 + t;
-  }
-  if (const Tensor& mask = options.call.mask; mask.defined())
-    check(all(select(mask, 1, -1)).item<bool>(), "generate: a prompt ends in masked tokens: give its prompt_lens");
-
-  NextToken next(*config_.net, std::move(reading));
-  Tensor ended = zeros({b, 1}, {.dtype = boolean, .device = prompts.device()});
-  for (int64_t i = 0; i < seq_len; ++i) {
-    const Tensor token = sample(next(text), options.temperature, options.filter_logits_fn, generator);  // [b, 1]
-    text = cat({text, token}, 1);
-    if (options.on_token) options.on_token(squeeze(token, 1));
-    if (!options.eos_token) continue;
-    ended = logical_or(ended, eq(token, *options.eos_token));
-    if (all(ended).item<bool>()) break;
-  }
-  Tensor made = slice(text, 1, t);
-  if (options.eos_token) made = pad_after_eos(made, *options.eos_token, config_.pad_value);
-  return given.dim() == 1 ? squeeze(made, 0) : made;
 }
 
 }  // namespace weft::xt

@@ -6,6 +6,13 @@
 
 namespace weft::xt {
 
+/// A weaker model that the logits are to differ from (contrastive decoding, arXiv:2309.09117).
+struct Amateur {
+  std::shared_ptr<TransformerWrapper> net;  ///< same tokens; given the same call
+  double alpha = 0.1;                       ///< tokens less likely than this share of the likeliest are out
+  double beta = 0.5;                        ///< how much of its logits is taken off
+};
+
 struct GenerateOptions {
   std::optional<int64_t> eos_token = {};  ///< ends a row; generation stops when every row has ended
   double temperature = 1;                 ///< logits are divided by it; 0 takes the likeliest token
@@ -14,8 +21,14 @@ struct GenerateOptions {
   bool restrict_to_max_seq_len = true;  ///< tokens further back than max_seq_len are forgotten
   bool cache_kv = true;                 ///< keep keys and values between steps; changes nothing but the speed
   Call call = {};                       ///< context, mask of the prompts, ...
+  std::vector<Amateur> amateurs = {};   ///< with any, filter_logits_fn is not asked, as in the original
+  Repetition repetition = {};           ///< comes before the filter; may change the greedy choice too
   Generator* generator = nullptr;       ///< default_generator() if null
-  std::function<void(const Tensor& tokens)> on_token = nullptr;  ///< called with each step's tokens [b]
+  /// Called with each step's tokens [b], on the text's device. With it, or capture off, eos is looked for at each step.
+  std::function<void(const Tensor& tokens)> on_token = nullptr;
+  /// On a GPU, whether a step is recorded once and replayed (cuda/graph.h): true throws where it cannot be, unset goes
+  /// on without. The filter, and functions of the model's that were given to it, are then called while recording only.
+  std::optional<bool> capture = {};
 };
 
 struct AutoregressiveWrapperConfig {
@@ -61,6 +74,13 @@ class AutoregressiveWrapper : public Module {
   Tensor input(const Tensor& x) const;
   AutoregressiveWrapperConfig config_;
 };
+
+/// What generate needs to know of its arguments: prompts as [b, t], and the call of a model that reads them.
+struct Prompts {
+  Tensor tokens;  ///< int64 [b, t], each row's end at the right
+  Tensor start;   ///< int64 [b], where rows begin; undefined: at 0
+};
+Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens, const Call& call, int64_t pad_value);
 
 /// Moves each row's first lens[i] tokens to the right end and fills the left with pad_value. tokens: int64 [b, t]
 Tensor align_right(const Tensor& tokens, const Tensor& lens, int64_t pad_value);

@@ -4,6 +4,8 @@
 #include <weft/ops/index.h>
 #include <weft/ops/shape.h>
 
+#include <limits>
+
 namespace weft::xt {
 namespace {
 
@@ -22,21 +24,45 @@ NextToken::NextToken(const TransformerWrapper& net, NextTokenOptions options)
 
 Tensor NextToken::operator()(const Tensor& text) {
   const bool slides = options_.restrict_to_max_seq_len && net_.max_seq_len() > 0 && text.size(1) > net_.max_seq_len();
-  if (slides) cache_.reset();
+  if (slides || (cache_ && cache_->fixed())) cache_.reset();
   const Tensor logits = cache_ ? with_cache(text) : read(text);  // [b, n, c]
   return select(logits, 1, -1);
 }
 
 Tensor NextToken::with_cache(const Tensor& text) {
   const int64_t seen = cache_->tokens;
+  Call call = later_call();
+  if (seen == 0) call = options_.call, call.cache = &*cache_;
+  return net_(slice(text, 1, seen), call);
+}
+
+// Without what is of the first text alone.
+Call NextToken::later_call() {
   Call call = options_.call;
   call.cache = &*cache_;
-  if (seen > 0) {  // of the first text alone
-    call.mask = call.self_attn_kv_mask = call.padding_mask = call.prepend_embeds = call.prepend_mask =
-        call.seq_start_pos = {};
-    call.mems.clear(), call.mem_masks.clear();
-  }
-  return net_(slice(text, 1, seen), call);
+  call.mask = call.self_attn_kv_mask = call.padding_mask = call.prepend_embeds = call.prepend_mask =
+      call.seq_start_pos = {};
+  call.mems.clear(), call.mem_masks.clear();
+  return call;
+}
+
+int64_t NextToken::steps() const {
+  const Call& c = options_.call;
+  if (!cache_ || cache_->fixed() || cache_->length() == 0 || c.attn_bias.defined() || c.pos.defined()) return 0;
+  const bool limited = net_.max_seq_len() > 0 &&
+                       (options_.restrict_to_max_seq_len || !net_.can_cache_kv_outside_max_seq_len());
+  return limited ? std::max<int64_t>(0, net_.max_seq_len() - cache_->tokens) : std::numeric_limits<int64_t>::max();
+}
+
+void NextToken::fix(int64_t steps) {
+  check(steps <= this->steps(), "NextToken: ", steps, " steps are more than ", this->steps());
+  cache_->fix(steps, net_.parameters().at(0).device());
+}
+
+Tensor NextToken::step(const Tensor& token) {
+  check(cache_ && cache_->fixed() && token.dim() == 2 && token.size(1) == 1,
+        "NextToken: a step reads tokens [batch, 1] after fix");
+  return select(net_(token, later_call()), 1, -1);
 }
 
 Tensor NextToken::read(const Tensor& text) const {

@@ -20,12 +20,19 @@ class NextToken {
   NextToken(const TransformerWrapper& net, NextTokenOptions options);
   /// text: int64 [b, n] → [b, num_tokens].
   Tensor operator()(const Tensor& text);
+  /// After the first call: how many tokens step() could read; 0 where there is no cache, or one that cannot be fixed.
+  int64_t steps() const;
+  /// From now on tokens are read by so many calls of step(), after which whole texts may be given again.
+  void fix(int64_t steps);
+  /// token: int64 [b, 1] → [b, num_tokens]. Nothing of the host changes in it: it can be recorded and replayed.
+  Tensor step(const Tensor& token);
   /// Row i of the batch becomes row order[i] of it, for the texts of the next step (int64 [b]).
   void reorder(const Tensor& order);
 
  private:
   Tensor with_cache(const Tensor& text);
   Tensor read(const Tensor& text) const;
+  Call later_call();
 
   const TransformerWrapper& net_;
   NextTokenOptions options_;

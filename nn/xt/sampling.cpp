@@ -1,3 +1,4 @@
+#include <weft/nn/xt/places.h>
 #include <weft/nn/xt/sampling.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -48,10 +49,69 @@ Tensor top_a(const Tensor& logits, double min_p_pow, double min_p_ratio) {
   return masked_fill(logits, lt(p, pow(amax(p, -1, keepdim), min_p_pow) * min_p_ratio), kNever);
 }
 
+Tensor contrastive_decode(const Tensor& expert, const Tensor& amateur, double alpha, double beta) {
+  check_logits("contrastive_decode", expert), check_logits("contrastive_decode", amateur);
+  check(expert.shape() == amateur.shape(), "contrastive_decode: the expert gives logits ", expert.shape(),
+        ", the amateur ", amateur.shape());
+  check(alpha > 0 && alpha <= 1, "contrastive_decode: alpha must be in (0, 1], got ", alpha);
+  const Tensor unlikely = lt(expert, amax(expert, -1, keepdim) + std::log(alpha));
+  return masked_fill(expert * (1 + beta) - amateur * beta, unlikely, kNever);
+}
+
+bool Repetition::any() const {
+  return penalty != 1 || presence_penalty != 0 || frequency_penalty != 0 || no_repeat_ngram_size > 0;
+}
+
+void check_repetition(const char* owner, const Repetition& how) {
+  check(how.penalty > 0, owner, ": the repetition penalty must be positive, got ", how.penalty);
+  check(how.no_repeat_ngram_size >= 0, owner, ": no_repeat_ngram_size must not be negative, got ",
+        how.no_repeat_ngram_size);
+}
+
+Tensor discourage(const Tensor& logits0, const Repetition& how, const Tensor& text, const Tensor& start,
+                  const Tensor& length) {
+  check_logits("discourage", logits0);
+  check_repetition("discourage", how);
+  const int64_t n = text.size(1), run = how.no_repeat_ngram_size;
+  const Shape shape = logits0.shape();
+  const Tensor place = places(0, n, text.device());
+  Tensor there = expand(unsqueeze(lt(place, length), 0), text.shape());  // [b, n]
+  if (start.defined()) there = logical_and(there, ge(place, unsqueeze(start, 1)));
+  const Tensor tokens = where(there, text, 0);
+  // How often each token is at the places where `at` [b, m] is true: [b, c].
+  const auto counted = [&](const Tensor& at, const Tensor& ids) {
+    return scatter_add(zeros(shape, {.device = text.device()}), 1, ids, at.to(float32));
+  };
+
+  Tensor logits = logits0.to(float32);
+  if (how.penalty != 1 || how.presence_penalty != 0 || how.frequency_penalty != 0) {
+    const Tensor count = counted(there, tokens), seen = gt(count, 0);
+    const Tensor scaled = where(gt(logits, 0), logits / how.penalty, logits * how.penalty);
+    logits = where(seen, scaled - how.presence_penalty, logits) - count * how.frequency_penalty;
+  }
+  if (run > 0 && run <= n) {  // the last run - 1 tokens, wherever they were before, and what came after them there
+    const int64_t windows = n - run + 1;
+    Tensor again = logical_and(slice(there, 1, 0, windows), slice(there, 1, run - 1));
+    for (int64_t i = 0; i < run - 1; ++i) {
+      const Tensor last = index_select(tokens, 1, clamp_min(length - (run - 1 - i), 0));  // [b, 1]
+      again = logical_and(again, eq(slice(tokens, 1, i, i + windows), last));
+    }
+    logits = masked_fill(logits, gt(counted(again, slice(tokens, 1, run - 1)), 0), kNever);
+  }
+  return logits;
+}
+
 Tensor sample(const Tensor& logits, double temperature, const FilterLogitsFn& filter, Generator& generator) {
+  check_logits("sample", logits);
   if (temperature == 0) return argmax(logits, -1, keepdim);
+  const int64_t b = logits.size(0), c = logits.size(1);
   const Tensor kept = filter ? filter(logits.to(float32)) : logits.to(float32);
-  return multinomial(softmax(kept / temperature, -1), 1, false, generator);
+  // As multinomial does, which waits for the device.
+  const Tensor sums = cumsum(softmax(kept / temperature, -1).to(float64), -1), total = slice(sums, 1, c - 1);
+  const Tensor u = rand({b, 1}, {.dtype = float64, .device = logits.device()}, generator);
+  const Tensor bad = logical_not(gt(total, 0));
+  check(!logits.device().is_cpu() || !any(bad).item<bool>(), "sample: the logits are not numbers, or none is left");
+  return where(bad, Scalar(c), searchsorted(sums / total, u, true));
 }
 
 Tensor pad_after_eos(const Tensor& tokens, int64_t eos, int64_t pad_value) {

@@ -45,6 +45,8 @@ Tensor XLAutoregressiveWrapper::generate(const Tensor& given, int64_t seq_len, c
   check((given.dim() == 1 || given.dim() == 2) && given.size(-1) > 0 && seq_len >= 0,
         "generate: expected start tokens [batch, length > 0] and seq_len >= 0, got ", given.shape(), " and ", seq_len);
   check(!options.prompt_lens.defined(), "generate: prompt_lens and segments exclude each other");
+  check(options.amateurs.empty(), "generate: amateurs and segments exclude each other");
+  check_repetition("generate", options.repetition);
   const NoGrad guard;
   const EvalMode mode(*this);
   Generator& generator = options.generator ? *options.generator : default_generator();
@@ -72,7 +74,11 @@ Tensor XLAutoregressiveWrapper::generate(const Tensor& given, int64_t seq_len, c
       step.cache = &*cache, from += cache->tokens;
       if (cache->tokens > 0) step.mems.clear(), step.mem_masks.clear();
     }
-    const Tensor logits = select(net(slice(text, 1, from), step), 1, -1);
+    Tensor logits = select(net(slice(text, 1, from), step), 1, -1);
+    if (options.repetition.any()) {
+      const Tensor length = full({1}, text.size(1), {.dtype = int64, .device = text.device()});
+      logits = discourage(logits, options.repetition, text, {}, length);
+    }
     const Tensor token = sample(logits, options.temperature, options.filter_logits_fn, generator);
     text = cat({text, token}, 1);
     if (options.on_token) options.on_token(squeeze(token, 1));

@@ -4,6 +4,11 @@
 
 #include "xt_support.h"
 
+#include <weft/ops/reduce.h>
+#include <weft/ops/sort.h>
+
+#include <set>
+
 using namespace weft;
 using namespace weft::xt;
 using namespace weft::test;
@@ -193,6 +198,127 @@ TEST_CASE("xt generate: eos ends rows, one-dimensional prompts, tokens as they c
   CHECK(error_of([&] {
           wrapper.generate(zeros({1, 2}, {.dtype = int64}), 3, {.call = {.mask = mask_of(2, {1})}});
         }) == "generate: a prompt ends in masked tokens: give its prompt_lens");
+}
+
+TEST_CASE("xt generate: contrastive decoding has the original's numbers") {
+  const double never = -INFINITY;
+  const Tensor expert = tensor(std::vector<double>{1, 2.5, -0.5, 2, 0.1, 0.2, 3, -1}, {2, 4}),
+               amateur = tensor(std::vector<double>{0.5, 3, -1, 0.25, 1, -2, 2, 0}, {2, 4});
+  CHECK(contrastive_decode(expert, amateur).to_vector<double>() ==
+        std::vector<double>{1.25, 2.25, never, 2.875, never, never, 3.5, never});
+  CHECK(contrastive_decode(expert, amateur, 0.3, 1).to_vector<double>() ==
+        std::vector<double>{never, 2, never, 3.75, never, never, 4, never});
+  CHECK(error_of([&] { contrastive_decode(expert, slice(amateur, 1, 1)); }) ==
+        "contrastive_decode: the expert gives logits [2, 4], the amateur [2, 3]");
+  CHECK(error_of([&] { contrastive_decode(expert, amateur, 0); }) ==
+        "contrastive_decode: alpha must be in (0, 1], got 0");
+}
+
+TEST_CASE("xt generate: contrastive decoding step by step, with a cache and without") {
+  manual_seed(28);
+  const auto expert = model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4})"), first = model("{}"),
+             second = model(R"({"depth": 1, "alibi_pos_bias": true})");
+  AutoregressiveWrapper wrapper(expert);
+  const Tensor prompts = randint(0, 11, {2, 5});
+  GenerateOptions options{.amateurs = {{first}, {second, 0.2, 0.7}}};
+  check_same(wrapper, prompts, 18, options);
+  check_same(wrapper, prompts, 6, {.prompt_lens = tensor(std::vector<int64_t>{2, 5}), .amateurs = {{second}}});
+
+  options.temperature = 0;
+  const auto made = wrapper.generate(prompts, 4, options).to_vector<int64_t>();
+  const NoGrad guard;
+  Tensor text = prompts;
+  for (int64_t i = 0; i < 4; ++i) {
+    const auto last = [&](const auto& net) { return select((*net)(text), 1, -1); };
+    const Tensor logits =
+        contrastive_decode(contrastive_decode(last(expert), last(first)), last(second), 0.2, 0.7);
+    text = cat({text, argmax(logits, -1, keepdim)}, 1);
+  }
+  CHECK(made == slice(text, 1, 5).to_vector<int64_t>());
+  CHECK(error_of([&] { wrapper.generate(prompts, 2, {.amateurs = {{nullptr}}}); }) ==
+        "generate: an amateur has no net");
+}
+
+TEST_CASE("xt generate: repetition is discouraged as a plain loop does it") {
+  manual_seed(29);
+  const int64_t b = 3, n = 12, c = 5, length = 10;
+  const std::vector<int64_t> start{0, 2, 7};
+  const Tensor text = randint(0, c, {b, n}), logits = randn({b, c});
+  const auto tokens = text.to_vector<int64_t>();
+  const auto given = logits.to_vector<float>();
+  for (const Repetition& how : {Repetition{.penalty = 1.5}, Repetition{.presence_penalty = 0.5, .frequency_penalty = 0.25},
+                                Repetition{.no_repeat_ngram_size = 1}, Repetition{.no_repeat_ngram_size = 2},
+                                Repetition{.no_repeat_ngram_size = 3}, Repetition{.no_repeat_ngram_size = 11},
+                                Repetition{.penalty = 2, .frequency_penalty = -0.5, .no_repeat_ngram_size = 2}}) {
+    CAPTURE(how.no_repeat_ngram_size);
+    const auto got = discourage(logits, how, text, tensor(start), tensor(std::vector<int64_t>{length})).to_vector<float>();
+    for (int64_t i = 0; i < b; ++i) {
+      const auto at = [&](int64_t j) { return tokens[static_cast<size_t>(i * n + j)]; };
+      for (int64_t token = 0; token < c; ++token) {
+        float want = given[static_cast<size_t>(i * c + token)];
+        int64_t count = 0;
+        for (int64_t j = start[static_cast<size_t>(i)]; j < length; ++j) count += at(j) == token;
+        if (count > 0) {
+          want = static_cast<float>(want > 0 ? want / how.penalty : want * how.penalty);
+          want -= static_cast<float>(how.presence_penalty + how.frequency_penalty * static_cast<double>(count));
+        }
+        const int64_t run = how.no_repeat_ngram_size;
+        for (int64_t j = start[static_cast<size_t>(i)]; run > 0 && j + run <= length; ++j) {
+          bool same = at(j + run - 1) == token;
+          for (int64_t e = 0; e < run - 1; ++e) same &= at(j + e) == at(length - run + 1 + e);
+          if (same) want = -INFINITY;
+        }
+        const float value = got[static_cast<size_t>(i * c + token)];
+        CHECK((value == want || std::abs(value - want) < 1e-5));
+      }
+    }
+  }
+}
+
+TEST_CASE("xt generate: texts without repetition, with a cache and without") {
+  manual_seed(30);
+  AutoregressiveWrapper wrapper(model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4})"));
+  const Tensor prompts = randint(0, 11, {2, 4}), lens = tensor(std::vector<int64_t>{2, 4});
+  const Repetition how{.penalty = 1.3, .frequency_penalty = 0.1, .no_repeat_ngram_size = 2};
+  check_same(wrapper, prompts, 20, {.repetition = how});
+  check_same(wrapper, prompts, 12, {.prompt_lens = lens, .repetition = how});
+  // A row of a batch is what it is alone, and no pair of tokens comes twice.
+  const GenerateOptions options{.temperature = 0, .repetition = how};
+  GenerateOptions ragged = options;
+  ragged.prompt_lens = lens;
+  const Tensor together = wrapper.generate(prompts, 12, ragged);
+  for (int64_t i = 0; i < 2; ++i) {
+    const Tensor alone = slice(select(prompts, 0, i), 0, 0, 2 + 2 * i), made = wrapper.generate(alone, 12, options);
+    CHECK(made.to_vector<int64_t>() == select(together, 0, i).to_vector<int64_t>());
+    const auto all = cat({alone, made}, 0).to_vector<int64_t>();
+    std::set<std::pair<int64_t, int64_t>> pairs;
+    for (size_t j = 1; j < all.size(); ++j) {
+      const bool fresh = pairs.insert({all[j - 1], all[j]}).second;
+      CHECK((fresh || static_cast<int64_t>(j) < alone.size(0)));
+    }
+  }
+  CHECK(error_of([&] { wrapper.generate(prompts, 2, {.repetition = {.penalty = 0}}); }) ==
+        "generate: the repetition penalty must be positive, got 0");
+  CHECK(error_of([&] { wrapper.generate(prompts, 2, {.repetition = {.no_repeat_ngram_size = -1}}); }) ==
+        "generate: no_repeat_ngram_size must not be negative, got -1");
+}
+
+TEST_CASE("xt generate: what draws from one generator leaves the others alone, and follows from its state") {
+  manual_seed(31);
+  AutoregressiveWrapper wrapper({.net = model("{}"), .pad_value = 3});
+  const Tensor prompts = randint(0, 11, {2, 4});
+  const Generator::State before = default_generator().state();
+  Generator own(5), again(5);
+  const auto made = wrapper.generate(prompts, 6, {.generator = &own}).to_vector<int64_t>();
+  CHECK(default_generator().state() == before);
+  CHECK(own.state().offset > 0);
+  default_generator().set_state(again.state());
+  CHECK(wrapper.generate(prompts, 6).to_vector<int64_t>() == made);
+  CHECK(default_generator().state() == own.state());
+  // Logits that are not numbers.
+  const FilterLogitsFn none = [](const Tensor& l) { return full_like(l, -INFINITY); };
+  CHECK(error_of([&] { wrapper.generate(prompts, 3, {.filter_logits_fn = none}); }) ==
+        "sample: the logits are not numbers, or none is left");
 }
 
 TEST_CASE("xt: an encoder-decoder generates from its source") {
