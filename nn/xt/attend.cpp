@@ -38,7 +38,6 @@ void check_config(const AttendConfig& c) {
   int count = 0;
   for (const auto& [on, name] : {std::pair{c.sigmoid, "sigmoid"},
                                  {c.hard, "hard"},
-                                 {c.l2_distance, "l2_distance"},
                                  {c.sparse_topk.has_value(), "sparse_topk"},
                                  {c.custom_attn_fn != nullptr, "custom_attn_fn"}})
     if (on) ways += (count++ ? " and " : "") + std::string(name);
@@ -47,7 +46,6 @@ void check_config(const AttendConfig& c) {
   check(!c.cope || c.causal, "Attention: use_cope needs causal attention");
   check(!c.sparse_topk || *c.sparse_topk > 0, "Attention: sparse_topk must be positive, got ",
         c.sparse_topk.value_or(0));
-  check(!c.sparse_topk_straight_through || c.sparse_topk, "Attention: sparse_topk_straight_through needs sparse_topk");
   check(c.logit_softclamp_value > 0, "Attention: logit_softclamp_value must be positive, got ",
         c.logit_softclamp_value);
 }

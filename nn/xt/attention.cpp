@@ -73,11 +73,8 @@ void check_config(const AttentionConfig& c, int64_t kv_heads) {
     check(c.dim_head / c.qk_norm_groups > 2, "Attention: qk_norm_groups ", c.qk_norm_groups, " leave ",
           c.dim_head / c.qk_norm_groups, " features a group; at least 3 are needed");
   }
-  check(!c.qk_norm_dim_scale || c.qk_norm, "Attention: qk_norm_dim_scale needs qk_norm");
-  check(!c.swiglu_values || c.gate_values, "Attention: swiglu_values needs gate_values");
-  check(!c.data_dependent_alibi_per_row || c.data_dependent_alibi,
-        "Attention: data_dependent_alibi_per_row needs data_dependent_alibi");
-  check(!c.data_dependent_alibi_per_row || c.causal, "Attention: data_dependent_alibi_per_row needs causal attention");
+  check(!c.data_dependent_alibi || !c.data_dependent_alibi_per_row || c.causal,
+        "Attention: data_dependent_alibi_per_row needs causal attention");
   check(!c.use_latent_q || c.dim_latent_q, "Attention: use_latent_q needs dim_latent_q");
   check(!c.use_latent_kv || c.dim_latent_kv, "Attention: use_latent_kv needs dim_latent_kv");
   check(
@@ -134,7 +131,7 @@ Attention::Attention(const AttentionConfig& c)
   };
   if (c.gate_values) to_v_gate_ = open_gate("to_v_gate", out_dim);
   if (c.gate_value_heads) to_v_head_gate_ = open_gate("to_v_head_gate", c.heads);
-  if (c.qk_norm_dim_scale) {
+  if (c.qk_norm && c.qk_norm_dim_scale) {
     qk_norm_q_scale_ = register_parameter("qk_norm_q_scale", ones({c.heads, 1, c.dim_head}));
     qk_norm_k_scale_ = register_parameter("qk_norm_k_scale", ones({kv_heads_, 1, c.dim_head}));
   }
@@ -281,7 +278,9 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
 Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int64_t m) const {
   Tensor bias = a.attn_bias.defined() ? extend_left(a.attn_bias, m, "attn_bias") : a.attn_bias;
   if (forget_gates_) {
-    check(!a.context.defined(), "Attention: data_dependent_alibi has no meaning for a context");
+    const bool crosses = a.context.defined();
+    check(!crosses || (a.context.size(1) == x.size(1) && !a.cache),
+          "Attention: data_dependent_alibi needs a context of as many tokens as x, and no cache");
     const Tensor tokens = a.mem.defined() ? cat({a.mem, x}, 1) : x;
     const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a), m, "data_dependent_alibi");
     bias = bias.defined() ? bias + own : own;

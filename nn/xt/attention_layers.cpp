@@ -38,10 +38,6 @@ void check_config(const AttentionLayersConfig& c) {
   at_most_one({{c.attn_flash, "attn_flash"}, {c.residual_attn, "residual_attn"}});
   at_most_one(
       {{c.cross_attn_flash.value_or(c.attn_flash), "attn_flash"}, {c.cross_residual_attn, "cross_residual_attn"}});
-  at_most_one({{c.gate_residual, "gate_residual"}, {c.scale_residual_constant != 1, "scale_residual_constant"}});
-  at_most_one({{c.num_residual_streams > 1, "num_residual_streams above 1"}, {c.scale_residual, "scale_residual"}});
-  at_most_one({{c.num_residual_streams > 1, "num_residual_streams above 1"},
-               {c.scale_residual_constant != 1, "scale_residual_constant"}});
   check(c.num_residual_streams > 0, "AttentionLayers: num_residual_streams must be positive, got ",
         c.num_residual_streams);
   check(c.num_residual_streams > 1 || !c.qkv_receive_diff_residuals,
@@ -52,10 +48,6 @@ void check_config(const AttentionLayersConfig& c) {
   check(!c.rotary_xpos || c.causal, "AttentionLayers: rotary_xpos needs causal attention");
   check(c.rel_pos_num_buckets <= c.rel_pos_max_distance, "AttentionLayers: rel_pos_num_buckets ", c.rel_pos_num_buckets,
         " are more than rel_pos_max_distance ", c.rel_pos_max_distance);
-  check(!c.rel_pos_kwargs || c.rel_pos_kwargs->slopes.empty() || c.alibi_pos_bias,
-        "AttentionLayers: rel_pos_kwargs.slopes needs alibi_pos_bias");
-  check(!c.residual_fn_kwargs || c.num_residual_streams > 1,
-        "AttentionLayers: residual_fn_kwargs needs num_residual_streams above 1");
 }
 
 AttentionConfig attention_config(const AttentionLayersConfig& c, bool cross) {

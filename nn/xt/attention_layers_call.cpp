@@ -87,8 +87,8 @@ void AttentionLayers::Pass::check_call(const Tensor& x) const {
   const std::string who = m_.name();
   check(x.dim() == 3 && x.size(2) == c.dim, who, ": expected x [batch, length, ", c.dim, "], got ", x.shape());
   const bool crosses = std::count(m_.order_.types.begin(), m_.order_.types.end(), 'c') > 0;
-  check(crosses == call_.context.defined(), who,
-        crosses ? ": a context is needed (cross_attend)" : ": takes no context (cross_attend is off)");
+  check(!crosses || call_.context.defined(), who, ": a context is needed (cross_attend)");
+  check(crosses || c.cross_attend || !call_.context.defined(), who, ": takes no context (cross_attend is off)");
   check(m_.needs_condition() == call_.condition.defined(), who,
         m_.needs_condition() ? ": a condition is needed by its adaptive norms or scales" : ": takes no condition");
   check(!call_.cache || m_.can_cache_kv(), who, ": cannot use a cache (", m_.why_no_cache(), ")");

@@ -52,7 +52,6 @@ Tensor GLU::forward(const Tensor& x) const {
 FeedForward::FeedForward(const FeedForwardConfig& c) : config_(c) {
   check(c.dim > 0, "FeedForward: dim must be positive, got ", c.dim);
   check(!(c.relu_squared && c.swish), "FeedForward: ff_relu_squared and ff_swish exclude each other");
-  check(!c.glu_mult_bias || c.glu, "FeedForward: ff_glu_mult_bias needs ff_glu");
   const auto inner = static_cast<int64_t>(static_cast<double>(c.dim) * c.mult);
   check(inner > 0, "FeedForward: mult ", c.mult, " gives ", inner, " hidden features");
 

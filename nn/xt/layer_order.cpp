@@ -23,7 +23,6 @@ void check_order(const AttentionLayersConfig& c) {
         "AttentionLayers: custom_layers, par_ratio and sandwich_coef exclude each other");
   check(!c.weight_tie_layers || (!custom && !c.par_ratio && !c.sandwich_coef && !ordered),
         "AttentionLayers: weight_tie_layers excludes custom_layers, par_ratio, sandwich_coef and layers_execute_order");
-  check(!c.only_cross || c.cross_attend, "AttentionLayers: only_cross needs cross_attend");
 }
 
 Types from_names(const std::vector<std::string>& names) {
@@ -58,7 +57,7 @@ LayerOrder layer_order(const AttentionLayersConfig& c) {
   check_order(c);
   Types block;
   if (c.macaron) block.push_back('f');
-  if (!c.only_cross) block.push_back('a');
+  if (!c.only_cross || !c.cross_attend) block.push_back('a');
   if (c.cross_attend) block.push_back('c');
   block.push_back('f');
 

@@ -15,7 +15,7 @@ ShiftTokens::ShiftTokens(int64_t first, int64_t last, std::shared_ptr<Sublayer> 
     : Wrapper(std::move(fn)), first_(first), last_(last) {}
 
 Tensor ShiftTokens::operator()(const Tensor& x0, const SublayerArguments& args, Intermediates* out) const {
-  Tensor x = args.mask.defined() ? masked_fill(x0, logical_not(unsqueeze(args.mask, -1)), 0) : x0;  // [..., n, d]
+  Tensor x = args.mask.defined() ? masked_fill(x0, logical_not(unsqueeze(args.mask, -1)), 0) : x0;  // what is moved
   const int64_t n = x.size(-2);
 
   // With a cache, what lies before x is its last inputs.
@@ -32,11 +32,11 @@ Tensor ShiftTokens::operator()(const Tensor& x0, const SublayerArguments& args, 
   Tensors parts;
   for (int64_t i = 0; i < pieces; ++i) {
     const int64_t by = std::clamp(first_ + i, -length, length);
-    const Tensor part = slice(x, -1, i * width, (i + 1) * width);
-    parts.push_back(by == 0 ? part : pad(part, {0, 0, by, -by}));
+    const auto part = [&](const Tensor& t) { return slice(t, -1, i * width, (i + 1) * width); };
+    parts.push_back(by == 0 ? part(x0) : slice(pad(part(x), {0, 0, by, -by}), -2, length - n));
   }
-  if (pieces * width < d) parts.push_back(slice(x, -1, pieces * width));
-  return (*fn_)(slice(cat(parts, -1), -2, length - n), args, out);
+  if (pieces * width < d) parts.push_back(slice(x0, -1, pieces * width));
+  return (*fn_)(cat(parts, -1), args, out);
 }
 
 LayerScale::LayerScale(std::shared_ptr<Sublayer> fn, int64_t dim, double init_value, bool unit_offset)

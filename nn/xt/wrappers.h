@@ -28,8 +28,8 @@ class Scale : public Wrapper {
 };
 
 /// Cuts the features into one piece a shift from first to last and moves each that many places towards the end of the
-/// text (to its start where negative), filling with zeros; features that are left over stay. Masked tokens count as
-/// zeros. From https://github.com/BlinkDL/RWKV-LM
+/// text (to its start where negative), filling with zeros; features that are left over stay. Masked tokens are
+/// moved as zeros. From https://github.com/BlinkDL/RWKV-LM
 class ShiftTokens : public Wrapper {
  public:
   ShiftTokens(int64_t first, int64_t last, std::shared_ptr<Sublayer> fn);

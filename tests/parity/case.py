@@ -168,10 +168,22 @@ def in_float64(case):
 
 
 def flat(result):
-    """The tensors of a result in order: lists are opened, None is skipped."""
+    """The tensors of a result in order: lists and dictionaries are opened, None is skipped."""
+    if isinstance(result, dict):
+        result = list(result.values())
     if isinstance(result, (tuple, list)):
         return [t for item in result for t in flat(item)]
     return [] if result is None else [result]
+
+
+def construct(case):
+    """The module of a case, in float64 and evaluation mode (unless its config says training); None for a function."""
+    if not inspect.isclass(resolve(case.module.split(".")[0], case.module)):
+        return None
+    softmax = mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype) if case.exact_softmax else nullcontext()
+    with softmax:
+        module = build(case.module.split(".")[0], {"class": case.module, **case.config}).double()
+    return module.train(case.config.get("training", False))
 
 
 def evaluate(case, attempt, rounding=0.0):
@@ -197,11 +209,8 @@ def evaluate(case, attempt, rounding=0.0):
         return result
 
     target = resolve(package, case.module)
-    module, hooks = None, []
-    if inspect.isclass(target):
-        with mock.patch.object(torch.nn.functional, "softmax", softmax_of_its_own_dtype) if case.exact_softmax else nullcontext():
-            module = build(package, {"class": case.module, **case.config}).double()
-        module.train(case.config.get("training", False))
+    module, hooks = construct(case), []
+    if module is not None:
         randomise(module, g)
         if rounding:
             hooks = [submodule.register_forward_hook(disturbed_result) for submodule in module.modules()]

@@ -2,6 +2,7 @@
 """Makes the parity cases: `generate.py --out tests/parity/cases [FILTER]`.
 
 Runs the original packages (requirements.txt) on the CPU in float64 and writes one file a case, DIR/SYSTEM/NAME.safetensors.
+With --load DIR instead of --out, the originals load (strictly) the weights that `weft_parity --save DIR` wrote.
 A new system is one more table, a list of rows called CASES in a file of its own; a new case is one more row.
 """
 
@@ -11,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 import flash
 import gpt2
 import xt
-from case import HALF_PRECISION, run, write
+from case import HALF_PRECISION, construct, run, write
 
 SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES, "xt": xt.CASES}
 
@@ -23,12 +25,24 @@ SYSTEMS = {"flash": flash.CASES, "gpt2": gpt2.CASES, "xt": xt.CASES}
 SPLIT = {"xt"}
 
 
+def load(case, path):
+    """Has the original take the weights in a file, each under its name and no other; says whether there were any."""
+    module = construct(case)
+    if module is None:
+        return False
+    module.load_state_dict(load_file(path), strict=True)
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, metavar="DIR")
+    parser.add_argument("--load", type=Path, metavar="DIR")
     parser.add_argument("--list", action="store_true", help="print the names only")
     parser.add_argument("filter", nargs="?", default="", help="make only cases whose SYSTEM/NAME contains this")
     options = parser.parse_args()
+    if not (options.out or options.load or options.list):
+        parser.error("give --out, --load or --list")
     torch.set_num_threads(1)  # sums in one order
 
     total, count = 0, 0
@@ -43,13 +57,18 @@ def main():
             if options.list:
                 print(name)
                 continue
+            if options.load:
+                count += load(case, options.load / f"{case.name}.safetensors")
+                continue
             tensors, metadata, sensitivity = run(case)
             if system in SPLIT and (case.discrete or sensitivity >= HALF_PRECISION):
                 name = f"{system}_exact/{case.name}"
             size = write(options.out / f"{name}.safetensors", tensors, metadata)
             print(f"{size:8d}  {sensitivity:.1e}  {name}")
             total, count = total + size, count + 1
-    if not options.list:
+    if options.load:
+        print(f"{count} modules loaded")
+    elif not options.list:
         print(f"{count} cases, {total} bytes")
 
 

@@ -188,7 +188,7 @@ void soften_as_the_original(Module& module) {
   });
 }
 
-void run(const CaseFile& c, const RunOptions& options, CaseResult& result) {
+void run(const CaseFile& c, const RunOptions& options, const std::string& name, CaseResult& result) {
   const DType dtype = options.dtype.value_or(c.dtype);
   Bounds bounds = c.bounds;
   if (options.dtype && dtype == float32) bounds = {2e-5, 2e-5, 2e-5};
@@ -205,6 +205,8 @@ void run(const CaseFile& c, const RunOptions& options, CaseResult& result) {
   if (subject.module) {
     subject.module->to(c.dtype);
     subject.module->load_state_dict(c.params);
+    if (!options.save.empty())
+      save_safetensors((std::filesystem::path(options.save) / name).string(), subject.module->state_dict(), {});
     subject.module->to(dtype);
     subject.module->to(options.device);
     subject.module->train(training);
@@ -258,7 +260,7 @@ void run(const CaseFile& c, const RunOptions& options, CaseResult& result) {
 CaseResult run_case(const std::string& path, const RunOptions& options) {
   CaseResult result;
   try {
-    run(read_case(path, result), options, result);
+    run(read_case(path, result), options, std::filesystem::path(path).filename().string(), result);
   } catch (const std::exception& e) {
     result.failure = e.what();
   }

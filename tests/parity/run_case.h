@@ -11,6 +11,7 @@ namespace weft::parity {
 struct RunOptions {
   Device device = Device::cpu();
   std::optional<DType> dtype = {};  ///< to compute in; the file's own if none
+  std::string save = {};            ///< a folder that gets the module's weights in a file of the case's name
 };
 
 /// The worst relative error of each kind; negative where the file has nothing of that kind.

@@ -1,4 +1,5 @@
-// weft_parity [--device cpu|cuda] [--dtype float64|float32|bfloat16] FILE...
+// weft_parity [--device cpu|cuda] [--dtype float64|float32|bfloat16] [--save DIR] FILE...
+// --save: writes each case's weights, as this library saves them, to a file of the same name in DIR.
 #include <weft/tensor/dtype.h>
 
 #include <cstdio>
@@ -9,7 +10,7 @@
 
 namespace {
 
-constexpr const char* kUsage = "usage: weft_parity [--device cpu|cuda] [--dtype float64|float32|bfloat16] FILE...\n";
+constexpr const char* kUsage = "usage: weft_parity [--device cpu|cuda] [--dtype float64|float32|bfloat16] [--save DIR] FILE...\n";
 
 struct CommandLine {
   weft::parity::RunOptions options;
@@ -20,7 +21,8 @@ CommandLine parse(const std::vector<std::string>& words) {
   CommandLine line;
   for (size_t i = 0; i < words.size(); ++i) {
     std::string name = words[i], value;
-    if (name != "--device" && name != "--dtype" && name.rfind("--device=", 0) != 0 && name.rfind("--dtype=", 0) != 0) {
+    const std::string option = name.substr(0, name.find('='));
+    if (option != "--device" && option != "--dtype" && option != "--save") {
       weft::check(name.rfind("--", 0) != 0, "unknown option ", name);
       line.files.push_back(name);
       continue;
@@ -31,7 +33,9 @@ CommandLine parse(const std::vector<std::string>& words) {
       weft::check(i + 1 < words.size(), name, " needs a value");
       value = words[++i];
     }
-    if (name == "--device") {
+    if (name == "--save") {
+      line.options.save = value;
+    } else if (name == "--device") {
       line.options.device = weft::device_from_name(value);
     } else {
       line.options.dtype = weft::dtype_from_name(value);

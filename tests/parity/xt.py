@@ -398,4 +398,99 @@ def combination(number):
 REFUSED = {7, 16, 17, 18, 26, 32, 43, 54, 58}
 COMBINATIONS = [combination(i) for i in range(60) if i not in REFUSED]
 
-CASES = ALONE + MASKS + MODELS + WRAPPERS + PARTS + COMBINATIONS
+# ---- a module beside attention, and classes that the tables above leave out
+
+
+def gru(hidden, **options):
+    return {"class": "GRU", "input_size": DIM, "hidden_size": hidden, "batch_first": True, **options}
+
+
+MULTI = {"num_tokens": {"note": 11, "pitch": 7}, "max_seq_len": LENGTH}
+XVAL = {"num_tokens": TOKENS, "numerical_token_id": 3, "max_seq_len": LENGTH}
+NEO = {"dim_in": 4, "dim_hidden": 3, "dim_out": 2, "dim_model": DIM, "depth": 1}
+SHORT_LM = {**SMALL_LM, "max_seq_len": 4, "max_mem_len": 6}
+# Of one token: the share of tokens that is masked is drawn, but one always is.
+ONE_TOKEN = {"net": {**SMALL_LM, "max_seq_len": 1, "attn_layers": ENCODER}, "mask_id": TOKENS - 1, "no_replace_prob": 0.0, "random_token_prob": 0.0}
+
+
+def multi(name, cls="Decoder", kwargs=None, inputs=None, wrapper=None, **options):
+    inputs = {"note": integers(2, 9, high=11), "pitch": integers(2, 9, high=7), **(inputs or {})}
+    config = {**MULTI, "attn_layers": {"class": cls, **layers(**options)}, **(wrapper or {})}
+    return case(name, "MultiInputTransformerWrapper", config, inputs, kwargs, args=[{"note": "note", "pitch": "pitch"}])
+
+
+def with_numbers(g):
+    ids = torch.randint(TOKENS, (2, 9), generator=g)
+    ids[:, 2], ids[1, 7] = 3, 3
+    return ids
+
+
+def xval(name, kwargs=None, wrapper=None, cls="Decoder", inputs=None, **options):
+    config = {**XVAL, "attn_layers": {"class": cls, **layers(**options)}, **(wrapper or {})}
+    return case(name, "XValTransformerWrapper", config, {"x": with_numbers, "x_num": normal(2, 9), **(inputs or {})}, kwargs)
+
+
+def xval_loss(name, kwargs=None, **options):
+    net = {"class": "XValTransformerWrapper", **XVAL, "attn_layers": {"class": "Decoder", **layers()}}
+    return case(name, "XValAutoregressiveWrapper", {"net": net, **options}, {"x": with_numbers, "x_num": normal(2, 9)}, kwargs)
+
+
+def continuous_loss(name, inputs=None, kwargs=None, **options):
+    net = {"class": "ContinuousTransformerWrapper", "dim_in": 5, "dim_out": 5, "max_seq_len": LENGTH, "attn_layers": {"class": "Decoder", **layers()}}
+    return case(name, "ContinuousAutoregressiveWrapper", {"net": net, **options}, {"x": normal(2, 9, 5), **(inputs or {})}, kwargs)
+
+
+def dpo(name, inputs=None, kwargs=None, **options):
+    inputs = {"a": integers(2, 9, high=TOKENS), "b": integers(2, 9, high=TOKENS), "prompt": lengths(9, 3, 2), **(inputs or {})}
+    return case(name, "DPO", {"model": SMALL_LM, **options}, inputs, {"prompt_mask": "prompt", **(kwargs or {})}, args=["a", "b"])
+
+
+BESIDE = [
+    stack("hybrid", attn_hybrid_module=gru(16), attn_hybrid_fold_axial_dim=1),
+    stack("hybrid_folded", attn_hybrid_module=gru(16), attn_hybrid_fold_axial_dim=4, attn_hybrid_learned_mix=True),
+    stack("encoder_hybrid", "Encoder", attn_hybrid_module=gru(8, bidirectional=True, num_layers=2), attn_hybrid_fold_axial_dim=2),
+    stack(
+        "encoder_hybrid_mask",
+        "Encoder",
+        {"mask": lengths(9, 9, 5)},
+        {"mask": "mask"},
+        attn_hybrid_module={"class": "Attention", "dim": DIM, "heads": 2, "dim_head": 4, "dim_out": 16},
+        attn_hybrid_fold_axial_dim=1,
+        attn_hybrid_mask_kwarg="mask",
+    ),
+    stack("cross_hybrid", "Decoder", {"c": normal(2, 5, DIM)}, {"context": "c"}, cross_attend=True, cross_attn_hybrid_module=gru(16), cross_attn_hybrid_fold_axial_dim=1),
+    stack("cross_data_dependent_alibi", "Decoder", {"c": normal(2, 9, DIM)}, {"context": "c"}, cross_attend=True, cross_attn_data_dependent_alibi=True),
+    stack("latent_rope", heads=3, rotary_pos_emb=True, attn_use_latent_kv=True, attn_dim_latent_kv=6, attn_latent_rope_subheads=1),
+    case(
+        "rotary_given",
+        "Decoder",
+        layers(),
+        {"x": normal(2, 9, DIM), "f": values([[[0.3 * i * (k // 2 + 1) for k in range(4)] for i in range(9)]])},
+        {"rotary_pos_emb": ["f", 1.0]},
+        frozen={"f"},
+    ),
+    # Options that do nothing without another one.
+    stack("no_effect", attn_swiglu_values=True, attn_qk_norm_dim_scale=True, attn_sparse_topk_straight_through=True, attn_hybrid_learned_mix=True, ff_glu_mult_bias=True, only_cross=True, gate_residual=True, scale_residual_constant=2.0),
+    model("lm_own_parts", wrapper={"token_emb": {"class": "Embedding", "num_embeddings": TOKENS, "embedding_dim": DIM}, "to_logits": {"class": "Linear", "in_features": DIM, "out_features": 5}}),
+    model("lm_shift_tokens_attn", "Encoder", {"mask": lengths(9, 9, 5)}, {"return_attn": True, "mask": "mask"}, shift_tokens=1),
+    multi("multi_input"),
+    multi("multi_input_emb_dim", "Encoder", {"mask": "mask"}, {"mask": lengths(9, 9, 5)}, {"emb_dim": 10, "num_memory_tokens": 2, "post_emb_norm": True, "emb_frac_gradient": 0.5}),
+    multi("multi_input_embeddings", kwargs={"return_logits_and_embeddings": True}, wrapper={"scaled_sinu_pos_emb": True}),
+    xval("xval"),
+    xval("xval_tied", {"mask": "mask"}, {"tie_embedding": True, "scaled_sinu_pos_emb": True}, "Encoder", {"mask": lengths(9, 9, 5)}),
+    xval("xval_embeddings", {"return_embeddings": True}),
+    xval_loss("xval_loss"),
+    xval_loss("xval_loss_parts", {"return_loss_breakdown": True}, numerical_loss_weight=0.3, ignore_index=5),
+    continuous_loss("continuous_loss_mask", {"mask": lengths(9, 9, 5)}, {"mask": "mask"}),
+    continuous_loss("continuous_loss_l1", loss_fn={"class": "L1Loss", "reduction": "none"}),
+    case("neo_mlp", "NeoMLP", NEO, {"x": normal(2, 4)}),
+    case("neo_mlp_options", "NeoMLP", {**NEO, "encoder_kwargs": {"heads": 2, "attn_dim_head": 8, "use_rmsnorm": True, "attn_qk_norm": True}}, {"x": normal(4)}, {"return_embeds": True}),
+    dpo("dpo"),
+    dpo("dpo_padded", {"real": lengths(9, 9, 6)}, {"preferred_seq_mask": "real"}, beta=0.4, pad_id=3),
+    case("filled_in", "NonAutoregressiveWrapper", ONE_TOKEN, {"x": integers(3, 1, high=TOKENS - 1)}),
+    case("filled_in_self_cond", "NonAutoregressiveWrapper", {**ONE_TOKEN, "self_cond": True, "self_cond_train_prob": 1.0, "schedule": "cosine"}, {"x": integers(3, 1, high=TOKENS - 1)}),
+    case("segments", "XLAutoregressiveWrapper", {"net": SHORT_LM, "ignore_index": 5}, {"x": integers(2, 11, high=TOKENS)}),
+    case("fold_axially", "FoldAxially", {"axial_dim": 3, "fn": {"class": "Linear", "in_features": DIM, "out_features": 5}}, {"x": normal(2, 10, DIM)}),
+]
+
+CASES = ALONE + MASKS + MODELS + WRAPPERS + PARTS + BESIDE + COMBINATIONS
