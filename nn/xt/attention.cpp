@@ -212,7 +212,8 @@ Attention::Projected Attention::project(const Tensor& x, const SublayerArguments
   }
   if (config_.qk_norm) {
     p.q = grouped_l2norm(p.q, config_.qk_norm_groups), p.k = grouped_l2norm(p.k, config_.qk_norm_groups);
-    if (qk_norm_q_scale_.defined()) p.q = p.q * qk_norm_q_scale_, p.k = p.k * qk_norm_k_scale_;
+    if (qk_norm_q_scale_.defined())  // which is float32 where Autocast has q, k and v in less
+      p.q = (p.q * qk_norm_q_scale_).to(p.v.dtype()), p.k = (p.k * qk_norm_k_scale_).to(p.v.dtype());
   }
   return p;
 }
