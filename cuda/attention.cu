@@ -71,6 +71,10 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
   }
   dispatch_float(q.dtype(), [&]<class C>(Type<C>) {
     const PlainProblem<C> p = plain_problem<C>(q, k, v, mask, bias, args, out, lse);
+    const int heads = p.base.sequences * p.base.h, dv = p.base.dv_size;
+    if (q.dtype() == dtype_of<C>() && args.max_q <= kFewQueries && std::max(p.base.d, dv) <= kFewWidth)
+      return launch_shared(few_forward_kernel<C>, dim3(static_cast<unsigned>(args.max_q), static_cast<unsigned>(heads)),
+                           kFewThreads, static_cast<int>(sizeof(C)) * kFewWarps * (2 + dv), p);
     launch_plain(plain_forward_kernel<C>, sizeof(Shared<C>), args.max_q, p.base.sequences * p.base.h,
                  std::max(p.base.dv_size, 1), p);
   });

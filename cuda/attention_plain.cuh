@@ -198,6 +198,107 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const __gr
   }
 }
 
+constexpr int kFewWarps = 16, kFewThreads = 32 * kFewWarps, kFewKeys = 4, kFewParts = 8;
+constexpr int kFewQueries = 8, kFewWidth = 32 * kFewParts;  // the most queries and elements of a row
+
+/// A few queries, as a decoder has. Blocks: (query, head and sequence). The warps share the keys out, kFewKeys at a
+/// time; a lane has every 32nd element of a row. At the end what the warps have seen is joined. q, k, v, out are of C.
+template <class C>
+__global__ void __launch_bounds__(kFewThreads) few_forward_kernel(const __grid_constant__ PlainProblem<C> p) {
+  constexpr C kHidden = -std::numeric_limits<C>::infinity();
+  const int i = blockIdx.x, head = blockIdx.y % p.base.h, kv_head = head / (p.base.h / p.base.hk);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, d = p.base.d, dv = p.base.dv_size;
+  const Sequence seq(p.base, blockIdx.y / p.base.h);
+  if (i >= seq.n) return;
+  const Generator::State random = p.base.random.get();
+  auto row = [&](const Strided& x, int h, int64_t at) {
+    return static_cast<C*>(x.data.data) + seq.b * x.b + h * x.h + at * x.n;
+  };
+  const C *q = row(p.q, head, seq.q0 + i), *k = row(p.k, kv_head, seq.k0), *v = row(p.v, kv_head, seq.k0);
+  const Scores& mask = p.base.mask;
+  const C slope = p.alibi ? p.alibi[seq.number * p.base.alibi_b + head * p.base.alibi_h] : C(0);
+
+  C query[kFewParts], out[kFewParts] = {}, top = kHidden, total = 0;
+#pragma unroll
+  for (int part = 0; part < kFewParts; ++part) {
+    const int e = part * 32 + lane;
+    query[part] = e < d ? q[e * p.q.d] : C(0);
+  }
+  const int end = seq.limit(i);
+  for (int j0 = seq.first(i) + warp * kFewKeys; j0 < end; j0 += kFewWarps * kFewKeys) {
+    C s[kFewKeys] = {};
+#pragma unroll
+    for (int part = 0; part < kFewParts; ++part) {
+      const int e = part * 32 + lane;
+      if (e >= d) continue;
+#pragma unroll
+      for (int u = 0; u < kFewKeys; ++u)
+        if (j0 + u < end) s[u] += query[part] * k[(j0 + u) * p.k.n + e * p.k.d];
+    }
+    C high = top;
+#pragma unroll
+    for (int u = 0; u < kFewKeys; ++u) {
+#pragma unroll
+      for (int lanes = 16; lanes > 0; lanes /= 2) s[u] += __shfl_xor_sync(0xffffffffu, s[u], lanes);
+      const int j = j0 + u, distance = seq.distance(i, j);
+      const bool seen =
+          j < end && distance <= seq.left && distance >= -seq.right &&
+          (!mask.data.data ||
+           static_cast<const bool*>(mask.data.data)[seq.number * mask.b + head * mask.h + i * mask.n + j * mask.m]);
+      s[u] = s[u] * C(p.scale) - slope * C(abs(distance));
+      if (seen && p.bias.data.data)
+        s[u] += p.bias.data.template load<C>(seq.number * p.bias.b + head * p.bias.h + i * p.bias.n + j * p.bias.d);
+      if (!seen) s[u] = kHidden;
+      high = s[u] > high ? s[u] : high;
+    }
+    if (p.base.softmax()) {
+      const C base = high == kHidden ? C(0) : high, shrink = num::exp(top - base);
+      total *= shrink, top = high;
+#pragma unroll
+      for (int part = 0; part < kFewParts; ++part) out[part] *= shrink;
+#pragma unroll
+      for (int u = 0; u < kFewKeys; ++u) s[u] = num::exp(s[u] - base), total += s[u];
+    } else {
+#pragma unroll
+      for (int u = 0; u < kFewKeys; ++u) s[u] = s[u] == kHidden ? C(0) : plain_weight(p.base.fn, s[u]);
+    }
+#pragma unroll
+    for (int u = 0; u < kFewKeys; ++u) {
+      if (j0 + u >= end) continue;
+      s[u] *= keep(p, seq, head, i, j0 + u, random);
+#pragma unroll
+      for (int part = 0; part < kFewParts; ++part) {
+        const int e = part * 32 + lane;
+        if (e < dv) out[part] += s[u] * v[(j0 + u) * p.v.n + e * p.v.d];
+      }
+    }
+  }
+
+  C* tops = reinterpret_cast<C*>(mma::dynamic_shared);
+  C *totals = tops + kFewWarps, *outs = totals + kFewWarps;  // outs: [warp, dv]
+  if (lane == 0) tops[warp] = top, totals[warp] = total;
+#pragma unroll
+  for (int part = 0; part < kFewParts; ++part) {
+    const int e = part * 32 + lane;
+    if (e < dv) outs[warp * dv + e] = out[part];
+  }
+  __syncthreads();
+  C high = kHidden, sum = 0;
+  for (int w = 0; w < kFewWarps; ++w) high = tops[w] > high ? tops[w] : high;
+  const C base = high == kHidden ? C(0) : high;
+  for (int w = 0; w < kFewWarps; ++w) sum += totals[w] * num::exp(tops[w] - base);
+  const bool none = p.base.softmax() && !(sum > C(0));
+  const C norm = none ? C(0) : p.base.softmax() ? C(1) / sum : C(1);
+  C* to = row(p.out, head, seq.q0 + i);
+  for (int e = threadIdx.x; e < dv; e += kFewThreads) {
+    C y = 0;
+    for (int w = 0; w < kFewWarps; ++w) y += outs[w * dv + e] * (p.base.softmax() ? num::exp(tops[w] - base) : C(1));
+    to[e * p.out.d] = y * norm;
+  }
+  if (p.base.softmax() && threadIdx.x == 0)
+    p.lse[(int64_t{seq.b} * p.base.h + head) * p.base.n + seq.q0 + i] = none ? kHidden : high + num::log(sum);
+}
+
 /// w: the weights as they multiplied v; ds: gradients of the scores.
 template <class C>
 __device__ inline void plain_gradients(C (&w)[4][4], C (&ds)[4][4], const PlainProblem<C>& p, const Sequence& seq,

@@ -249,7 +249,13 @@ TEST_CASE("attention on the GPU: without gradients") {  // inference has a path 
        {Case{.b = 2, .h = 8, .hk = 2, .n = 1, .m = 2000, .d = 128, .dv = 128, .causal = true, .length = true},
         Case{.h = 4, .hk = 1, .n = 5, .m = 3000, .causal = true},
         Case{.b = 4, .h = 4, .hk = 4, .n = 1, .m = 1500, .d = 80, .dv = 80, .mask = Extent::keys}})
-    compare(c, bfloat16, false);
+    for (const DType dtype : {bfloat16, float32}) compare(c, dtype, false);
+  for (const DType dtype : {float32, float64})
+    for (Case c : each_option())
+      for (const int64_t n : {1, 7, 8}) {
+        if (!c.packed) c.n = n;
+        compare(c, dtype, false);
+      }
 }
 
 TEST_CASE("attention on the GPU: gradients") {
