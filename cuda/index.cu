@@ -166,23 +166,24 @@ __global__ void scatter_kernel(Space<3> s, Bytes y, Bytes src, bool accumulate, 
 // --- writing sorted --------------------------------------------------------------------------------------------------
 // An entry is one element of the index; outer: the dimensions other than dim along which the index differs, row: those
 // along which it is the same. The key of an entry is its place, outer · size + id. A stable sort by key brings together
-// what goes to one place, in the order of dim. Entries are cut into chunks of kChunk; `lanes` threads take a chunk and
+// what goes to one place, in the order of dim. Entries are cut into chunks; `lanes` threads take a chunk and
 // a stretch of the row. Runs that lie within a chunk are added to y at once; what a run has in a chunk that it enters
 // or leaves through its ends goes to `open`, and a second kernel adds that up chunk by chunk.
 
-constexpr int64_t kChunk = 32;
+// Entries of a chunk: few where there are few, so that no thread has long to walk.
+int64_t chunk_for(int64_t entries) { return entries <= 8192 ? 8 : 32; }
 
 struct Sorted {
   Space<3> outer;  // y, index, src
   Space<2> row;    // y, src
   Along along;
-  int64_t entries, chunks;
+  int64_t entries, chunk, chunks;
   int lanes;
   const uint64_t* key;
   const int64_t* from;  // where each entry's row begins in src
 
-  __device__ int64_t end_of(int64_t chunk) const {
-    const int64_t end = (chunk + 1) * kChunk;
+  __device__ int64_t end_of(int64_t number) const {
+    const int64_t end = (number + 1) * chunk;
     return end < entries ? end : entries;
   }
   __device__ uint64_t none() const { return static_cast<uint64_t>(outer.numel * along.size); }  // key of a bad index
@@ -269,7 +270,7 @@ struct Task {
     Task t;
     t.chunk = team / stretches;
     t.column = team % stretches * stretch + i % s.lanes * V;
-    t.begin = t.chunk * kChunk;
+    t.begin = t.chunk * s.chunk;
     t.end = s.end_of(t.chunk);
     if (t.column >= s.row.numel) return t;
     int64_t at[2];
@@ -289,21 +290,22 @@ __global__ void add_sorted_kernel(Sorted s, Data y, Data src, C* open, int64_t t
     const Task t = Task::of(s, i, std::integral_constant<int, V>{});
     if (t.column >= s.row.numel) continue;
     Columns<C, T, V> sum, next[kBatch];
+    uint64_t key[kBatch + 1];
     sum.clear();
     bool first = t.enters;
     for (int64_t at = t.begin; at < t.end; at += kBatch) {
       const int count = static_cast<int>(t.end - at < kBatch ? t.end - at : kBatch);
 #pragma unroll
       for (int b = 0; b < kBatch; ++b)
-        if (b < count) next[b].read(src, s.from[at + b] + t.src);
+        if (b < count) next[b].read(src, s.from[at + b] + t.src), key[b] = s.key[at + b];
+      if (at + count < t.end) key[kBatch] = s.key[at + kBatch];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         if (b >= count) break;
-        const int64_t e = at + b;
-        const uint64_t k = s.key[e];
-        const bool last = e + 1 == t.end;
+        const uint64_t k = key[b];
+        const bool last = at + b + 1 == t.end;
         sum.add(next[b].v);
-        if (!last && s.key[e + 1] == k) continue;
+        if (!last && key[b + 1] == k) continue;
         if (first)
           sum.store(open + t.chunk * s.row.numel + t.column);
         else if (last && t.leaves)
@@ -334,7 +336,7 @@ __global__ void add_open_kernel(Sorted s, Data y, const C* open, int64_t threads
     Columns<C, T, V> sum;
     sum.clear();
     sum.add(open + (s.chunks + t.chunk) * s.row.numel + t.column);
-    const int64_t chunks = (low - 1) / kChunk;
+    const int64_t chunks = (low - 1) / s.chunk;
 #pragma unroll 8
     for (int64_t c = t.chunk + 1; c <= chunks; ++c) sum.add(open + c * s.row.numel + t.column);
     sum.add_to(y, s.place(k) + t.y);
@@ -348,7 +350,7 @@ class Sorting {
       : sorted_{split<3>(lanes, {0, 1, 2}, false), split<2>(lanes, {0, 2}, true), along} {
     Sorted& s = sorted_;
     s.entries = s.outer.numel * along.length;
-    s.chunks = (s.entries + kChunk - 1) / kChunk;
+    s.chunk = chunk_for(s.entries), s.chunks = (s.entries + s.chunk - 1) / s.chunk;
     memory_ = empty({4, s.entries}, int64, device);
     int64_t* p = memory_.data<int64_t>();
     auto* key = reinterpret_cast<uint64_t*>(p);

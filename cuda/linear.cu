@@ -131,7 +131,7 @@ void with_pack(int64_t cols, std::initializer_list<Rows<T>> operands, F&& f) {
 
 // --- a block's share -------------------------------------------------------------------------------------------------
 
-constexpr int kLanes = 32, kWarps = kThreads / kLanes, kRows = 2;
+constexpr int kLanes = 32, kWarps = kThreads / kLanes, kRows = 4;
 
 int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -173,42 +173,37 @@ struct Place {
 
 // --- finish ---------------------------------------------------------------------------------------------------------
 
-// z, pre, y: [rows, cols]; bias: [cols] or null; pre may be null, y may be z.
+// z, pre, y: [rows, cols]; bias: [cols] or null; pre may be null, y may be z. row_packs: packs of N in a row.
 template <class T, int N>
-__global__ void finish_kernel(Rows<T> z, Rows<T> bias, Activation activation, Rows<T> pre, Rows<T> y, int64_t rows,
-                              int64_t cols, int64_t chunk) {
+__global__ void finish_kernel(Rows<T> z, Rows<T> bias, Activation activation, Rows<T> pre, Rows<T> y, int64_t packs,
+                              uint32_t row_packs) {
   using C = acc_t<T>;
-  const Place<N> at;
-  RowPack<T, N> b{}, v[kRows];
-  if (bias.data && at.col < cols) b = bias.template load<N>(0, at.col);
   with_activation(activation, [&]<Activation A>(std::integral_constant<Activation, A>) {
-    at.each(
-        rows, cols, chunk, [&](int64_t row, int r) { v[r] = z.template load<N>(row, at.col); },
-        [&](int64_t row, int r) {
-          RowPack<T, N> out;
+    WEFT_GRID_LOOP(i, packs) {
+      const bool small = packs <= UINT32_MAX;
+      const int64_t row = small ? static_cast<uint32_t>(i) / row_packs : i / row_packs, col = (i - row * row_packs) * N;
+      RowPack<T, N> v = z.template load<N>(row, col), b{}, out;
+      if (bias.data) b = bias.template load<N>(row, col);
 #pragma unroll
-          for (int j = 0; j < N; ++j) {
-            C s = widen(v[r].v[j]);
-            if (bias.data) s += widen(b.v[j]);
-            v[r].v[j] = narrow<T>(s);
-            out.v[j] = narrow<T>(activate<T, A>(s));
-          }
-          if (pre.data) pre.store(row, at.col, v[r]);
-          y.store(row, at.col, out);
-        });
+      for (int j = 0; j < N; ++j) {
+        C s = widen(v.v[j]);
+        if (bias.data) s += widen(b.v[j]);
+        v.v[j] = narrow<T>(s);
+        out.v[j] = narrow<T>(activate<T, A>(s));
+      }
+      if (pre.data) pre.store(row, col, v);
+      y.store(row, col, out);
+    }
   });
 }
 
 void finish(const Tensor& z, const Tensor& bias, Activation activation, const Tensor& pre, const Tensor& y) {
-  const int64_t rows = y.shape()[0], cols = y.shape()[1];
-  if (y.numel() == 0) return;
+  const int64_t cols = y.shape()[1];
   dispatch_floating(y.dtype(), [&]<class T>(Type<T>) {
     const Rows<T> rz(z), rb(bias), rp(pre), ry(y);
     with_pack<T>(cols, {rz, rb, rp, ry}, [&]<int N>(std::integral_constant<int, N>) {
-      const Shares shares(rows, cols, N);
-      finish_kernel<T, N>
-          <<<shares.grid, kThreads, 0, stream()>>>(rz, rb, activation, rp, ry, rows, cols, shares.chunk);
-      check_cuda(cudaGetLastError(), "linear");
+      launch("linear", y.numel() / N, finish_kernel<T, N>, rz, rb, activation, rp, ry, y.numel() / N,
+             static_cast<uint32_t>(cols / N));
     });
   });
 }

@@ -23,9 +23,17 @@ struct Span {
 template <int V, int G, class T, class F>
 __device__ void each_in_row(const T* row, int64_t n, int thread, F f) {
   const Span<V, T> span(row, n);
-#pragma unroll 4
-  for (int64_t k = thread; k < span.packs; k += G)
-    f(k, span.head + k * V, *reinterpret_cast<const RowPack<T, V>*>(row + span.head + k * V));
+  const auto* packs = reinterpret_cast<const RowPack<T, V>*>(row + span.head);
+  constexpr int kLoads = 4;  // packs that a thread has under way
+  for (int64_t k = thread; k < span.packs; k += kLoads * G) {
+    RowPack<T, V> raw[kLoads];
+#pragma unroll
+    for (int u = 0; u < kLoads; ++u)
+      if (k + u * G < span.packs) raw[u] = packs[k + u * G];
+#pragma unroll
+    for (int u = 0; u < kLoads; ++u)
+      if (k + u * G < span.packs) f(k + u * G, span.head + (k + u * G) * V, raw[u]);
+  }
   for (int64_t i = thread; i < span.head; i += G) f(int64_t{-1}, i, RowPack<T, 1>{row[i]});
   for (int64_t i = span.tail() + thread; i < n; i += G) f(int64_t{-1}, i, RowPack<T, 1>{row[i]});
 }
@@ -65,6 +73,8 @@ __device__ acc_t<T> row_exp(acc_t<T> x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
     return y;
+  } else if constexpr (sizeof(T) == 4) {
+    return ::expf(x);
   } else {
     return ::exp(x);
   }
@@ -79,7 +89,7 @@ struct ExpSum {
   __device__ void add(const C (&v)[M]) {
     C high = top;
 #pragma unroll
-    for (int j = 0; j < M; ++j) high = ::fmax(v[j], high);
+    for (int j = 0; j < M; ++j) high = v[j] > high ? v[j] : high;
     if (high > top) {
       sum *= row_exp<T>(top - high);
       top = high;
