@@ -41,7 +41,7 @@ Tensor Growing::last() const {
 }
 
 void Growing::reorder(const Tensor& order, bool in_place) {
-  if (filled_ == 0) return;
+  if (filled_ == 0 || (in_place && !grows_)) return;
   const Tensor rows = index_select(get(), 0, order);
   if (in_place) {
     get().copy_(rows);

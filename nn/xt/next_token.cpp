@@ -76,8 +76,9 @@ Tensor NextToken::read(const Tensor& text) const {
   return net_(slice(text, 1, from), call);
 }
 
-void NextToken::reorder(const Tensor& order) {
+void NextToken::reorder(const Tensor& order, bool alike) {
   if (cache_) cache_->reorder(order);
+  if (alike) return;
   Call& c = options_.call;
   for (Tensor* t : {&c.mask, &c.self_attn_kv_mask, &c.padding_mask, &c.seq_start_pos, &c.context, &c.context_mask,
                     &c.prepend_embeds, &c.prepend_mask, &c.condition, &c.in_attn_cond})
