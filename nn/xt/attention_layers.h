@@ -55,7 +55,7 @@ class AttentionLayers : public Module {
   int64_t dim() const { return config_.dim; }
   bool causal() const { return config_.causal; }
   /// Whether calls may be given a Cache.
-  bool can_cache_kv() const { return config_.causal; }
+  virtual bool can_cache_kv() const { return config_.causal; }
   bool disable_abs_pos_emb() const;
   int64_t num_attn_layers() const { return num_attn_layers_; }
 
@@ -100,11 +100,12 @@ class Decoder : public AttentionLayers {
   std::string name() const override { return "Decoder"; }
 };
 
-/// A token sees those before it, and all of the first prefix_attn_len.
+/// A token sees those before it, and all of the first prefix_attn_len. With a cache these come with the first call.
 class PrefixDecoder : public AttentionLayers {
  public:
   explicit PrefixDecoder(const AttentionLayersConfig& config);
   std::string name() const override { return "PrefixDecoder"; }
+  bool can_cache_kv() const override;  ///< not with shift_tokens, which reads what follows
 
  protected:
   Tensor attention_mask(const Tensor& x, const Call& call) const override;

@@ -67,7 +67,12 @@ class Cache {
   int64_t room() const { return room_; }  ///< once fixed, places that there can be
 
   // For the modules that fill it.
+  /// What sublayer i keeps of this pass.
   LayerCache& layer(size_t i);
+  /// Where the layers read the same places several times (recycling), each pass keeps its own, and the last one counts
+  /// them.
+  void begin_pass(size_t pass, size_t of);
+  bool first_pass() const { return pass_ == 0; }
   /// int64 [n]: places of the next n tokens, or (of_tokens) their numbers.
   Tensor next(int64_t n, Device device, bool of_tokens = false) const;
   void advance(int64_t places);
@@ -81,7 +86,8 @@ class Cache {
  private:
   int64_t capacity_, length_ = 0, room_ = 0;
   Tensor position_;  // int64 [1], once fixed: places that the layers have seen
-  std::vector<LayerCache> layers_;
+  size_t pass_ = 0;
+  std::vector<std::vector<LayerCache>> passes_ = std::vector<std::vector<LayerCache>>(1);
 };
 
 }  // namespace weft::xt

@@ -48,8 +48,8 @@ class CapturedStep {
   bool given_up_ = false;
 #endif
   std::function<void()> step_;
-  Device device_;
-  std::optional<bool> capture_;
+  [[maybe_unused]] Device device_;
+  [[maybe_unused]] std::optional<bool> capture_;
 };
 
 }  // namespace weft::xt

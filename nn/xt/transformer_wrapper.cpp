@@ -122,8 +122,7 @@ TransformerWrapper::TransformerWrapper(const TransformerWrapperConfig& given)
 }
 
 bool TransformerWrapper::can_cache_kv() const {
-  return config_.attn_layers->can_cache_kv() && !config_.recycling && !config_.average_pool_embed &&
-         !config_.use_cls_token && !(memory_tokens() > 0 && config_.memory_tokens_interspersed_every);
+  return config_.attn_layers->can_cache_kv() && !config_.average_pool_embed && !config_.use_cls_token;
 }
 
 Tensor TransformerWrapper::logits_weight() const {
@@ -163,7 +162,6 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
 }
 
 Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerIntermediates& kept) const {
-  check(!call.cache, name(), ": recycling and a cache exclude each other");
   int64_t steps = call.recycle_steps.value_or(0);
   if (!call.recycle_steps && is_training())
     steps = randint(1, config_.train_max_recycle_steps + 1, {1}).item<int64_t>();
@@ -172,6 +170,7 @@ Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerInte
   for (int64_t i = 0; i < steps; ++i) {
     const GradMode mode(grad_enabled() && i == steps - 1);
     kept = {};
+    if (call.cache) call.cache->begin_pass(static_cast<size_t>(i), static_cast<size_t>(steps));
     y = (*config_.attn_layers)(y.defined() ? x + recycled_proj_->forward(y.detach()) : x, call, &kept);
   }
   return y;
@@ -180,34 +179,47 @@ Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerInte
 // With memory tokens in front of x, or of every so many of it.
 Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediates& kept) const {
   const int64_t b = x.size(0), n = x.size(1), memory = memory_tokens();
-  const bool first = !call.cache || call.cache->length() == 0;
   const int64_t every = memory > 0 ? config_.memory_tokens_interspersed_every.value_or(0) : 0;
-  const int64_t chunks = every > 0 ? (n + every - 1) / every : 1;
-  const auto cut = [&](const Tensor& t) {  // [b, n, ...] → [b · chunks, every, ...]
-    std::vector<int64_t> amounts(static_cast<size_t>(2 * (t.dim() - 1)), 0);
-    amounts.back() = chunks * every - n;
-    return flatten(unflatten(pad(t, amounts), 1, {chunks, every}), 0, 1);
-  };
-  const auto join = [&](const Tensor& t) {
-    return t.defined() && every > 0 ? flatten(unflatten(t, 0, {b, chunks}), 1, 2) : t;
-  };
-  if (memory > 0 && first) {
-    if (every > 0) {
-      x = cut(x);
-      for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
-        if (mask->defined()) *mask = cut(*mask);
+  const int64_t seen = call.cache ? call.cache->length() : 0;
+  std::vector<int64_t> blocks;  // in front of which of x's rows there are memory tokens
+  if (every > 0) {
+    const int64_t earlier = (seen + memory + every - 1) / (memory + every);
+    for (int64_t i = 0; i < n; ++i)
+      if ((seen - earlier * memory + i) % every == 0) blocks.push_back(i);
+  } else if (memory > 0 && seen == 0) {
+    blocks.push_back(0);
+  }
+  // As the original does, a text's last block is filled up, which nothing sees; with a cache more is to come there.
+  const int64_t tail = every > 0 && !call.cache ? (every - n % every) % every : 0;
+  const auto put = [&](const Tensor& t, const Tensor& block) {
+    Tensors parts;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (i == 0) parts.push_back(slice(t, 1, 0, blocks[0]));
+      parts.push_back(block);
+      parts.push_back(slice(t, 1, blocks[i], i + 1 < blocks.size() ? blocks[i + 1] : n));
     }
-    put_in_front(repeated(memory_tokens_, x.size(0)), {}, x, call);
-    for (Tensor* t : {&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask}) *t = join(*t);
+    std::vector<int64_t> amounts(static_cast<size_t>(2 * (t.dim() - 1)), 0);
+    amounts.back() = tail;
+    return pad(cat(parts, 1), amounts);
+  };
+  if (!blocks.empty()) {
+    const Tensor all = ones({b, memory}, {.dtype = boolean, .device = x.device()});
+    x = put(x, repeated(memory_tokens_, b));
+    for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+      if (mask->defined()) *mask = put(*mask, all);
   }
   check(config_.recycling || call.recycle_steps.value_or(1) == 1, name(), ": recycle_steps without recycling");
   Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);
-  if (memory > 0 && first) {
-    if (every > 0) y = flatten(unflatten(y, 1, {chunks, memory + every}), 0, 1);
-    kept.memory_tokens = slice(y, 1, 0, memory);
-    y = slice(join(slice(y, 1, memory)), 1, 0, n);
+  if (blocks.empty()) return y;
+  Tensors of_memory, rows{slice(y, 1, 0, blocks[0])};
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const int64_t at = blocks[i] + static_cast<int64_t>(i) * memory,
+                  next = i + 1 < blocks.size() ? blocks[i + 1] : n;
+    of_memory.push_back(slice(y, 1, at, at + memory));
+    rows.push_back(slice(y, 1, at + memory, at + memory + next - blocks[i]));
   }
-  return y;
+  kept.memory_tokens = flatten(stack(of_memory, 1), 0, 1);
+  return cat(rows, 1);
 }
 
 Tensors TransformerWrapper::make_logits(const Tensor& x, const Tensor& mixture) const {

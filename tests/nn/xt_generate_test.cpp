@@ -153,6 +153,48 @@ TEST_CASE("xt generate: memory tokens, cross-attention and prepended embeddings 
   }
 }
 
+TEST_CASE("xt generate: what else may lie between tokens and layers, with a cache and without") {
+  manual_seed(18);
+  const Tensor prompts = randint(0, 11, {2, 5}), lens = tensor(std::vector<int64_t>{5, 2});
+  // Recycling: each pass keeps its own keys.
+  AutoregressiveWrapper recycling(model(R"({"shift_tokens": 1, "attn_selective": true})", {.recycling = true}));
+  CHECK(recycling.net().can_cache_kv());
+  check_same(recycling, prompts, 18, {.call = {.recycle_steps = 3}});
+  check_same(recycling, prompts, 6, {.prompt_lens = lens, .call = {.recycle_steps = 2}});
+  // Memory tokens in front of every third token.
+  for (const char* options : {R"({})", R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_max_attend_past": 4})"}) {
+    AutoregressiveWrapper interspersed(model(options, {.num_memory_tokens = 2, .memory_tokens_interspersed_every = 3}));
+    CHECK(interspersed.net().can_cache_kv());
+    check_same(interspersed, prompts, 18, {});
+    check_same(interspersed, prompts, 6, {.prompt_lens = lens});
+    const Tensor embeds = randn({2, 2, 12}, {.dtype = float64});
+    check_same(interspersed, prompts, 6, {.call = {.prepend_embeds = embeds, .prepend_mask = mask_of(2, {2, 1})}});
+  }
+  // A prefix that sees all of itself.
+  for (const char* options : {R"({})", R"({"rel_pos_bias": true})",
+                              R"({"attn_pre_talking_heads": true, "attn_data_dependent_alibi": true})"}) {
+    CAPTURE(std::string(options));
+    TransformerWrapperConfig c{.num_tokens = 11, .max_seq_len = 20};
+    c.attn_layers = make<PrefixDecoder>(small_layers(options));
+    AutoregressiveWrapper wrapper(std::make_shared<TransformerWrapper>(c));
+    prepare(wrapper);
+    CHECK(wrapper.net().can_cache_kv());
+    for (const auto& prefix : {std::vector<int64_t>{3, 5}, {0, 1}, {2, 7}})  // the last goes beyond the prompt
+      check_same(wrapper, prompts, 17, {.call = {.prefix_attn_len = tensor(prefix)}});
+  }
+  const auto shifted = make<PrefixDecoder>(small_layers(R"({"shift_tokens": 1})"));
+  CHECK_FALSE(shifted->can_cache_kv());
+  // Left padding by a mask, memories of earlier text.
+  const auto net = model(R"({"alibi_pos_bias": true, "attn_num_mem_kv": 1})", {.max_mem_len = 5});
+  AutoregressiveWrapper wrapper(net);
+  const Tensor left = logical_not(logical_and(lt(arange(5), 2), eq(reshape(arange(2), {2, 1}), 1)));
+  check_same(wrapper, prompts, 18, {.call = {.mask = left}});
+  const NoGrad guard;
+  const Tensors mems = net->run(randint(0, 11, {2, 6}), Call{.return_mems = true}).mems;
+  check_same(wrapper, prompts, 10, {.call = {.mems = mems}});
+  check_same(wrapper, prompts, 10, {.prompt_lens = lens, .call = {.mems = mems}});
+}
+
 TEST_CASE("xt generate: Transformer-XL memories with a cache") {
   manual_seed(24);
   const auto net = model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_num_mem_kv": 1})", {.max_mem_len = 5});
