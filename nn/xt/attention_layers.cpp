@@ -6,6 +6,7 @@
 #include <weft/nn/xt/wrappers.h>
 #include <weft/ops/create.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace weft::xt {
@@ -119,11 +120,20 @@ bool AttentionLayers::disable_abs_pos_emb() const {
   return config_.disable_abs_pos_emb.value_or(config_.rel_pos_bias || rotary_pos_emb_ != nullptr);
 }
 
+static std::string hybrid_state(const AttentionLayersConfig& c) {
+  return c.attn_hybrid_module || c.cross_attn_hybrid_module ? "attn_hybrid_module has a state of its own" : "";
+}
+
 std::string AttentionLayers::why_no_cache() const {
   const AttentionLayersConfig& c = config_;
   if (!c.causal) return "its attention is not causal";
-  if (c.attn_hybrid_module || c.cross_attn_hybrid_module) return "attn_hybrid_module has a state of its own";
-  return "";
+  return hybrid_state(c);
+}
+
+std::string PrefixDecoder::why_no_cache() const {
+  const std::vector<int64_t>& shifts = config().shift_tokens.values;
+  const bool shifted = std::any_of(shifts.begin(), shifts.end(), [](int64_t by) { return by != 0; });
+  return shifted ? "shift_tokens reads what follows" : hybrid_state(config());
 }
 
 std::shared_ptr<Norm> AttentionLayers::make_norm() const {

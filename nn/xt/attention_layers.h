@@ -64,7 +64,7 @@ class AttentionLayers : public Module {
 
  protected:
   /// What keeps a cache from being used; empty where nothing does.
-  std::string why_no_cache() const;
+  virtual std::string why_no_cache() const;
   /// attn_mask for this call; PrefixDecoder makes it.
   virtual Tensor attention_mask(const Tensor&, const Call& call) const { return call.attn_mask; }
 
@@ -105,13 +105,14 @@ class Decoder : public AttentionLayers {
   std::string name() const override { return "Decoder"; }
 };
 
-/// A token sees those before it, and all of the first prefix_attn_len.
+/// A token sees those before it, and all of the first prefix_attn_len. With a cache these come with the first call.
 class PrefixDecoder : public AttentionLayers {
  public:
   explicit PrefixDecoder(const AttentionLayersConfig& config);
   std::string name() const override { return "PrefixDecoder"; }
 
  protected:
+  std::string why_no_cache() const override;
   Tensor attention_mask(const Tensor& x, const Call& call) const override;
 };
 

@@ -131,7 +131,7 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
   mask_ = both(call_.mask, padding_);
   own_keys_ = both(mask_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
-  if (!cache || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
+  if (!cache || !cache->first_pass() || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
   check(!cache->fixed() || cache->key_mask.size() > 0, m_.name(), ": a mask of keys after the cache was fixed without");
   if (cache->key_mask.size() == 0 && memories_ + seen_ > 0) {
     const Tensor of_mems = seen_ == 0 ? element(call_.mem_masks, 0) : Tensor();
@@ -314,6 +314,15 @@ Tensor AttentionLayers::operator()(const Tensor& x, const Call& call, LayerInter
 // Who may see whom: [b or 1, 1, n, n].
 Tensor PrefixDecoder::attention_mask(const Tensor& x, const Call& call) const {
   const int64_t n = x.size(1);
+  if (call.cache && call.cache->length() > 0) {
+    const Cache& cache = *call.cache;
+    const int64_t m = cache.fixed() ? cache.room() : cache.length() + n;
+    return le(places(0, m, x.device()), unsqueeze(cache.next(n, x.device()), 1));
+  }
+  if (call.cache && call.prefix_attn_len.defined()) {
+    const int64_t longest = amax(call.prefix_attn_len).item<int64_t>();
+    check(longest <= n, name(), ": with a cache the first call must bring the whole prefix, not ", n, " of ", longest);
+  }
   const Tensor j = places(0, n, x.device());
   Tensor mask = le(j, reshape(j, {n, 1}));
   if (call.prefix_attn_len.defined()) {

@@ -31,6 +31,23 @@ struct GenerateOptions {
   std::optional<bool> capture = {};
 };
 
+struct BeamSearchOptions {
+  int64_t beams = 4;                      ///< texts that are kept of each row
+  std::optional<int64_t> eos_token = {};  ///< ends a text; without it all have seq_len tokens
+  double length_penalty = 1;              ///< a text's score is Σ log p / length^this, its end token counted
+  Tensor prompt_lens = {};                ///< as in GenerateOptions, and so are these:
+  bool restrict_to_max_seq_len = true;
+  bool cache_kv = true;
+  Call call = {};
+  Repetition repetition = {};
+  std::optional<bool> capture = {};
+};
+
+struct Beams {
+  Tensor tokens;  ///< int64 [b, beams, m], the best first; pad_value after the end token
+  Tensor scores;  ///< float64 [b, beams]; -∞ where a row has fewer texts
+};
+
 struct AutoregressiveWrapperConfig {
   std::shared_ptr<TransformerWrapper> net;
   int64_t ignore_index = -100;  ///< targets that do not count
@@ -64,6 +81,11 @@ class AutoregressiveWrapper : public Module {
   /// Up to seq_len tokens after prompts [b, t] (or [t]), t > 0, in evaluation mode and without a graph: int64 [b, m],
   /// m <= seq_len (or [m]).
   Tensor generate(const Tensor& prompts, int64_t seq_len, const GenerateOptions& options = {});
+
+  /// The likeliest texts of up to seq_len tokens, as far as a search that goes on with the likeliest `beams` unfinished
+  /// ones finds them. Finished texts are kept apart by score; the search ends when no unfinished one can come among
+  /// them. With as many beams as there are texts it finds the best of all.
+  Beams beam_search(const Tensor& prompts, int64_t seq_len, const BeamSearchOptions& options = {});
 
   std::string name() const override { return "AutoregressiveWrapper"; }
   TransformerWrapper& net() const { return *config_.net; }

@@ -41,7 +41,7 @@ Tensor Growing::last() const {
 }
 
 void Growing::reorder(const Tensor& order, bool in_place) {
-  if (filled_ == 0) return;
+  if (filled_ == 0 || (in_place && !grows_)) return;
   const Tensor rows = index_select(get(), 0, order);
   if (in_place) {
     get().copy_(rows);
@@ -62,8 +62,14 @@ void Growing::fix(int64_t length, int64_t more, const Tensor& position) {
 }
 
 LayerCache& Cache::layer(size_t i) {
-  while (layers_.size() <= i) layers_.emplace_back().capacity = capacity_;
-  return layers_[i];
+  std::vector<LayerCache>& layers = passes_[pass_];
+  while (layers.size() <= i) layers.emplace_back().capacity = capacity_;
+  return layers[i];
+}
+
+void Cache::begin_pass(size_t pass, size_t of) {
+  check(length_ == 0 || passes_.size() == of, "Cache: ", of, " passes after calls of ", passes_.size());
+  passes_.resize(of), pass_ = pass;
 }
 
 void Cache::fix(int64_t more, Device device) {
@@ -73,10 +79,10 @@ void Cache::fix(int64_t more, Device device) {
   const NoGrad guard;
   room_ = length_ + more;
   position_ = full({1}, length_, {.dtype = int64, .device = device});
-  for (LayerCache& layer : layers_) {
-    for (Growing* g : {&layer.k, &layer.v, &layer.forget_gates, &layer.forget_keys, &layer.masked})
-      g->fix(length_, more, position_);
-  }
+  for (auto& layers : passes_)
+    for (LayerCache& layer : layers)
+      for (Growing* g : {&layer.k, &layer.v, &layer.forget_gates, &layer.forget_keys, &layer.masked})
+        g->fix(length_, more, position_);
   key_mask.fix(length_, more, position_);
 }
 
@@ -87,6 +93,7 @@ Tensor Cache::next(int64_t n, Device device, bool of_tokens) const {
 }
 
 void Cache::advance(int64_t places) {
+  if (pass_ + 1 < passes_.size()) return;
   if (fixed())
     position_.copy_(position_ + places);
   else
@@ -97,25 +104,27 @@ void Cache::truncate(int64_t length) {
   check(!fixed(), "Cache: a fixed cache cannot be cut");
   check(length >= 0 && length <= length_, "Cache: cannot cut ", length_, " places to ", length);
   const int64_t rows = length_ - length;
-  for (LayerCache& layer : layers_) {
-    check(layer.shifted.empty() || rows == 0, "Cache: cannot be cut with shift_tokens");
-    check(layer.masked.size() == 0 || rows == 0, "Cache: cannot be cut with attn_selective");
-    for (Growing* g : {&layer.k, &layer.v, &layer.forget_gates, &layer.forget_keys}) g->drop(rows);
-  }
+  for (auto& layers : passes_)
+    for (LayerCache& layer : layers) {
+      check(layer.shifted.empty() || rows == 0, "Cache: cannot be cut with shift_tokens");
+      check(layer.masked.size() == 0 || rows == 0, "Cache: cannot be cut with attn_selective");
+      for (Growing* g : {&layer.k, &layer.v, &layer.forget_gates, &layer.forget_keys}) g->drop(rows);
+    }
   key_mask.drop(rows);
   tokens -= rows, length_ = length;
 }
 
 void Cache::reorder(const Tensor& order) {
   const NoGrad guard;
-  for (LayerCache& layer : layers_) {
-    for (Growing* g : {&layer.k, &layer.v, &layer.forget_gates, &layer.forget_keys, &layer.masked})
-      g->reorder(order, fixed());
-    for (auto& [who, rows] : layer.shifted) {
-      const Tensor reordered = index_select(rows, rows.dim() - 3, order);
-      fixed() ? void(rows.copy_(reordered)) : void(rows = reordered);
+  for (auto& layers : passes_)
+    for (LayerCache& layer : layers) {
+      for (Growing* g : {&layer.k, &layer.v, &layer.forget_gates, &layer.forget_keys, &layer.masked})
+        g->reorder(order, fixed());
+      for (auto& [who, rows] : layer.shifted) {
+        const Tensor reordered = index_select(rows, rows.dim() - 3, order);
+        fixed() ? void(rows.copy_(reordered)) : void(rows = reordered);
+      }
     }
-  }
   key_mask.reorder(order, fixed());
   for (Tensor* start : {&seq_start_pos, &token_start}) {
     if (!start->defined()) continue;

@@ -20,7 +20,8 @@ class Growing {
   int64_t size() const { return filled_; }  ///< once fixed, what it was then
   /// Forgets the last rows.
   void drop(int64_t rows) { filled_ -= std::min(filled_, grows_ ? rows : 0); }
-  /// Row i of the batch (dimension 0) becomes row order[i]; in_place: in the same memory.
+  /// Row i of the batch (dimension 0) becomes row order[i]; in_place: in the same memory, and
+  /// a context stays as it is.
   void reorder(const Tensor& order, bool in_place);
   /// See Cache::fix; position is the cache's, for its first `length` places.
   void fix(int64_t length, int64_t more, const Tensor& position);
@@ -53,7 +54,8 @@ class Cache {
   int64_t length() const { return length_; }
   /// Forgets all but the first places; throws where a sublayer has kept only its last inputs (shift_tokens).
   void truncate(int64_t length);
-  /// Row i of the batch becomes row order[i] (int64 [b]): for beam search.
+  /// Row i of the batch becomes row order[i] (int64 [b]): for beam search. Once fixed, rows that trade places must have
+  /// the same context.
   void reorder(const Tensor& order);
 
   /// After the first call: room for `more` places and no more, and from now on the length is counted on the device.
@@ -65,7 +67,12 @@ class Cache {
   int64_t room() const { return room_; }  ///< once fixed, places that there can be
 
   // For the modules that fill it.
+  /// What sublayer i keeps of this pass.
   LayerCache& layer(size_t i);
+  /// Where the layers read the same places several times (recycling), each pass keeps its own, and the last one counts
+  /// them.
+  void begin_pass(size_t pass, size_t of);
+  bool first_pass() const { return pass_ == 0; }
   /// int64 [n]: places of the next n tokens, or (of_tokens) their numbers.
   Tensor next(int64_t n, Device device, bool of_tokens = false) const;
   void advance(int64_t places);
@@ -79,7 +86,8 @@ class Cache {
  private:
   int64_t capacity_, length_ = 0, room_ = 0;
   Tensor position_;  // int64 [1], once fixed: places that the layers have seen
-  std::vector<LayerCache> layers_;
+  size_t pass_ = 0;
+  std::vector<std::vector<LayerCache>> passes_ = std::vector<std::vector<LayerCache>>(1);
 };
 
 }  // namespace weft::xt

@@ -39,7 +39,9 @@ Tensor DataDependentAlibi::bias(const Tensor& x, int64_t n, const SublayerArgume
   const Tensor all = args.cache ? args.cache->forget_gates.get() : sums, own = slice(sums, -1, sums.size(-1) - n);
   if (causal_) return differences(own, all);
   const auto of = [&](int64_t from, int64_t to) { return differences(slice(own, 1, from, to), slice(all, 1, from, to)); };
-  return tril(of(0, heads_)) + triu(neg(of(heads_, 2 * heads_)));
+  const int64_t m = all.size(-1);
+  const Tensor i = query_places(args.places, n, m, x.device()), j = places(0, m, x.device());
+  return where(le(j, i), of(0, heads_), neg(of(heads_, 2 * heads_)));
 }
 
 PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head, double post_log_scale)

@@ -2,6 +2,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/nn/eval_mode.h>
 #include <weft/nn/xt/autoregressive_wrapper.h>
+#include <weft/nn/xt/captured_step.h>
 #include <weft/nn/xt/next_token.h>
 #include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
@@ -10,12 +11,8 @@
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
 #include <weft/ops/sort.h>
-#ifdef WEFT_CUDA
-#include <weft/cuda/graph.h>
-#endif
 
 #include <algorithm>
-#include <limits>
 
 namespace weft::xt {
 
@@ -47,7 +44,6 @@ Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens
 namespace {
 
 constexpr int64_t kStepsACheck = 16;  // between two looks at a GPU's end tokens, for which the host has to wait
-constexpr int64_t kWorthCapture = 8;  // steps that are left
 
 // A generator in the place of the thread's own: a captured step draws from that one.
 class DrawsFrom {
@@ -78,7 +74,6 @@ class Generation {
   void advance();
   void step();
   void choose(const Tensors& logits);
-  bool capture_step();
   void fix();
   bool all_ended() const;
   Tensor made();
@@ -97,10 +92,7 @@ class Generation {
   Tensor length_;  // [1], tokens of it that are there
   Tensor token_;   // [b, 1], the last one
   Tensor ended_;   // bool [b, 1]
-#ifdef WEFT_CUDA
-  std::unique_ptr<cuda::Graph> graph_;
-  int warm_ = 0;
-#endif
+  CapturedStep captured_;
 };
 
 Generation::Generation(const TransformerWrapper& net, const Prompts& prompts, int64_t seq_len, int64_t pad_value,
@@ -110,7 +102,8 @@ Generation::Generation(const TransformerWrapper& net, const Prompts& prompts, in
       t_(prompts.tokens.size(1)),
       seq_len_(seq_len),
       pad_value_(pad_value),
-      start_(prompts.start) {
+      start_(prompts.start),
+      captured_([this] { step(); }, prompts.tokens.device(), options.capture) {
   NextTokenOptions reading{.call = options.call,
                            .cache_kv = options.cache_kv,
                            .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
@@ -157,34 +150,11 @@ void Generation::fix() {
   steps_left_ = steps;
 }
 
-#ifdef WEFT_CUDA
-// Whether the step ran as a captured one. Two run as they are before: they choose algorithms.
-bool Generation::capture_step() {
-  if (text_.device().is_cpu() || !options_.capture.value_or(true)) return false;
-  if (!graph_) {
-    if (warm_++ < 2 || (!options_.capture && (warm_ > 3 || steps_left_ < kWorthCapture))) return false;
-    graph_ = std::make_unique<cuda::Graph>([this] { step(); }, cuda::GraphOptions{.warmup = 0, .device = text_.device()});
-  }
-  try {
-    graph_->run();
-    return true;
-  } catch (const Error&) {
-    const bool recorded = graph_->captured();
-    graph_.reset();
-    if (recorded || options_.capture) throw;
-    return false;  // something in the step waits for the device: a filter, a mask
-  }
-}
-#else
-bool Generation::capture_step() { return false; }
-#endif
-
 // One more token.
 void Generation::advance() {
   const DrawsFrom scope(generator_);
   if (steps_left_ > 0) {
-    if (!capture_step()) step();
-    --steps_left_;
+    captured_.run(steps_left_--);
   } else {
     Tensors logits;
     for (NextToken& reader : readers_) logits.push_back(reader(slice(text_, 1, 0, t_ + made_)));

@@ -76,12 +76,9 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
   if (f < 1) x = x * f + x.detach() * (1 - f);
   x = dropout(x, config_.emb_dropout, is_training());
   if (project_emb_) x = project_emb_->forward(x);
-  const int64_t every = config_.memory_tokens_interspersed_every.value_or(0);
-  check(!call.cache || every == 0 || !memory_tokens_.defined(), name(),
-        ": memory_tokens_interspersed_every and a cache exclude each other");
   std::optional<MemoryTokens> memory;
-  if (memory_tokens_.defined() && (!call.cache || call.cache->length() == 0))
-    memory.emplace(memory_tokens_, every, x, call);
+  if (memory_tokens_.defined())
+    memory.emplace(memory_tokens_, config_.memory_tokens_interspersed_every.value_or(0), x, call);
   shift_mems(call, config_.shift_mem_down);
   hand_on_positions(call, *config_.attn_layers);
 

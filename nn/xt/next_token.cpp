@@ -2,6 +2,7 @@
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/index.h>
+#include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
 
 #include <limits>
@@ -23,6 +24,9 @@ NextToken::NextToken(const TransformerWrapper& net, NextTokenOptions options)
 }
 
 Tensor NextToken::operator()(const Tensor& text) {
+  const Tensor& prefix = options_.call.prefix_attn_len;
+  if (cache_ && cache_->length() == 0 && prefix.defined() && amax(prefix).item<int64_t>() > text.size(1))
+    cache_.reset();  // what comes will be seen by what is there
   const bool slides = options_.restrict_to_max_seq_len && net_.max_seq_len() > 0 && text.size(1) > net_.max_seq_len();
   if (slides || (cache_ && cache_->fixed())) cache_.reset();
   const Tensor logits = cache_ ? with_cache(text) : read(text);  // [b, n, c]
@@ -48,6 +52,7 @@ Call NextToken::later_call() {
 
 int64_t NextToken::steps() const {
   const Call& c = options_.call;
+  if (net_.config().memory_tokens_interspersed_every) return 0;  // some steps read memory tokens too
   if (!cache_ || cache_->fixed() || cache_->length() == 0 || c.attn_bias.defined() || c.pos.defined()) return 0;
   const bool limited = net_.max_seq_len() > 0 &&
                        (options_.restrict_to_max_seq_len || !net_.can_cache_kv_outside_max_seq_len());
@@ -76,8 +81,9 @@ Tensor NextToken::read(const Tensor& text) const {
   return net_(slice(text, 1, from), call);
 }
 
-void NextToken::reorder(const Tensor& order) {
+void NextToken::reorder(const Tensor& order, bool alike) {
   if (cache_) cache_->reorder(order);
+  if (alike) return;
   Call& c = options_.call;
   for (Tensor* t : {&c.mask, &c.self_attn_kv_mask, &c.padding_mask, &c.seq_start_pos, &c.context, &c.context_mask,
                     &c.prepend_embeds, &c.prepend_mask, &c.condition, &c.in_attn_cond})

@@ -26,8 +26,9 @@ class NextToken {
   void fix(int64_t steps);
   /// token: int64 [b, 1] → [b, num_tokens]. Nothing of the host changes in it: it can be recorded and replayed.
   Tensor step(const Tensor& token);
-  /// Row i of the batch becomes row order[i] of it, for the texts of the next step (int64 [b]).
-  void reorder(const Tensor& order);
+  /// Row i of the batch becomes row order[i] of it, for the texts of the next step (int64 [b]). alike: rows that trade
+  /// places have equal masks, contexts and beginnings, which stay where they are.
+  void reorder(const Tensor& order, bool alike = false);
 
  private:
   Tensor with_cache(const Tensor& text);

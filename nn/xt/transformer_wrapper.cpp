@@ -111,8 +111,7 @@ TransformerWrapper::TransformerWrapper(const TransformerWrapperConfig& given)
 }
 
 bool TransformerWrapper::can_cache_kv() const {
-  return config_.attn_layers->can_cache_kv() && !config_.recycling && !config_.average_pool_embed &&
-         !config_.use_cls_token && !(memory_tokens() > 0 && config_.memory_tokens_interspersed_every);
+  return config_.attn_layers->can_cache_kv() && !config_.average_pool_embed && !config_.use_cls_token;
 }
 
 Tensor TransformerWrapper::logits_weight() const {
@@ -152,7 +151,6 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
 }
 
 Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerIntermediates& kept) const {
-  check(!call.cache, name(), ": recycling and a cache exclude each other");
   int64_t steps = call.recycle_steps.value_or(0);
   if (!call.recycle_steps && is_training())
     steps = randint(1, config_.train_max_recycle_steps + 1, {1}).item<int64_t>();
@@ -161,6 +159,7 @@ Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerInte
   for (int64_t i = 0; i < steps; ++i) {
     const GradMode mode(grad_enabled() && i == steps - 1);
     kept = {};
+    if (call.cache) call.cache->begin_pass(static_cast<size_t>(i), static_cast<size_t>(steps));
     y = (*config_.attn_layers)(y.defined() ? x + recycled_proj_->forward(y.detach()) : x, call, &kept);
   }
   return y;
@@ -168,7 +167,7 @@ Tensor TransformerWrapper::recycled(const Tensor& x, const Call& call, LayerInte
 
 Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediates& kept) const {
   std::optional<MemoryTokens> memory;
-  if (memory_tokens_.defined() && (!call.cache || call.cache->length() == 0))
+  if (memory_tokens_.defined())
     memory.emplace(memory_tokens_, config_.memory_tokens_interspersed_every.value_or(0), x, call);
   check(config_.recycling || call.recycle_steps.value_or(1) == 1, name(), ": recycle_steps without recycling");
   const Tensor y = config_.recycling ? recycled(x, call, kept) : (*config_.attn_layers)(x, call, &kept);

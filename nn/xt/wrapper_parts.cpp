@@ -50,31 +50,46 @@ Tensor repeated(const Tensor& tokens, int64_t b) {
 }
 
 MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call)
-    : b_(x.size(0)),
-      n_(x.size(1)),
-      num_(tokens.size(0)),
-      every_(every),
-      chunks_(every > 0 ? (x.size(1) + every - 1) / every : 1) {
-  const auto cut = [&](const Tensor& t) {  // [b, n, ...] → [b · chunks, every, ...]
-    if (!t.defined() || every_ == 0) return t;
+    : num_(tokens.size(0)), n_(x.size(1)) {
+  if (num_ == 0) return;
+  const int64_t seen = call.cache ? call.cache->length() : 0;
+  if (every > 0) {
+    const int64_t earlier = (seen + num_ + every - 1) / (num_ + every);
+    for (int64_t i = 0; i < n_; ++i)
+      if ((seen - earlier * num_ + i) % every == 0) blocks_.push_back(i);
+  } else if (seen == 0) {
+    blocks_.push_back(0);
+  }
+  if (blocks_.empty()) return;
+  // As the original does, a text's last block is filled up, which nothing sees; with a cache more is to come there.
+  const int64_t tail = every > 0 && !call.cache ? (every - n_ % every) % every : 0;
+  const auto put = [&](const Tensor& t, const Tensor& block) {
+    Tensors parts;
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      if (i == 0) parts.push_back(slice(t, 1, 0, blocks_[0]));
+      parts.push_back(block);
+      parts.push_back(slice(t, 1, blocks_[i], end_of(i)));
+    }
     std::vector<int64_t> amounts(static_cast<size_t>(2 * (t.dim() - 1)), 0);
-    amounts.back() = chunks_ * every_ - n_;
-    return flatten(unflatten(pad(t, amounts), 1, {chunks_, every_}), 0, 1);
+    amounts.back() = tail;
+    return pad(cat(parts, 1), amounts);
   };
-  const auto join = [&](const Tensor& t) {
-    return t.defined() && every_ > 0 ? flatten(unflatten(t, 0, {b_, chunks_}), 1, 2) : t;
-  };
-  const std::array<Tensor*, 4> all{&x, &call.mask, &call.self_attn_kv_mask, &call.padding_mask};
-  for (Tensor* t : all) *t = cut(*t);
-  put_in_front(repeated(tokens, x.size(0)), {}, x, call);
-  for (Tensor* t : all) *t = join(*t);
+  const Tensor all = ones({x.size(0), num_}, {.dtype = boolean, .device = x.device()});
+  x = put(x, repeated(tokens, x.size(0)));
+  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
+    if (mask->defined()) *mask = put(*mask, all);
 }
 
 Tensor MemoryTokens::taken_out(const Tensor& y, LayerIntermediates& kept) const {
-  const Tensor chunked = every_ > 0 ? flatten(unflatten(y, 1, {chunks_, num_ + every_}), 0, 1) : y;
-  kept.memory_tokens = slice(chunked, 1, 0, num_);
-  const Tensor rest = slice(chunked, 1, num_);
-  return slice(every_ > 0 ? flatten(unflatten(rest, 0, {b_, chunks_}), 1, 2) : rest, 1, 0, n_);
+  if (blocks_.empty()) return y;
+  Tensors of_memory, rows{slice(y, 1, 0, blocks_[0])};
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const int64_t at = blocks_[i] + static_cast<int64_t>(i) * num_;
+    of_memory.push_back(slice(y, 1, at, at + num_));
+    rows.push_back(slice(y, 1, at + num_, at + num_ + end_of(i) - blocks_[i]));
+  }
+  kept.memory_tokens = flatten(stack(of_memory, 1), 0, 1);
+  return cat(rows, 1);
 }
 
 Tensor attn_z_loss(const LayerIntermediates& kept, double weight) {

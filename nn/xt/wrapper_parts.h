@@ -35,12 +35,16 @@ Tensor repeated(const Tensor& tokens, int64_t b);
 class MemoryTokens {
  public:
   /// Puts tokens [num, dim] into x [b, n, dim] and makes room for them in the call's masks. every: 0 is once, in front.
+  /// With a cache x goes on where what it has seen ended.
   MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call);
   /// What became of x, from what became of all; that of the tokens goes to kept.
   Tensor taken_out(const Tensor& y, LayerIntermediates& kept) const;
 
  private:
-  int64_t b_, n_, num_, every_, chunks_;
+  int64_t end_of(size_t block) const { return block + 1 < blocks_.size() ? blocks_[block + 1] : n_; }
+
+  int64_t num_, n_;
+  std::vector<int64_t> blocks_;  // in front of which of x's rows there are memory tokens
 };
 
 /// weight · mean over tokens of Σ_heads (Σ_layers log Σ exp(scores))² (after arXiv:2202.08906, on attention).

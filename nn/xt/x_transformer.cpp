@@ -108,4 +108,14 @@ Tensor XTransformer::generate(const Tensor& seq_in, const Tensor& seq_out_start,
   return decoder_->generate(seq_out_start, seq_len, given);
 }
 
+Beams XTransformer::beam_search(const Tensor& seq_in, const Tensor& seq_out_start, int64_t seq_len, const Call& call,
+                                const BeamSearchOptions& options) {
+  const NoGrad guard;
+  const EvalMode mode(*this);
+  const auto [states, mask] = encode(seq_in, call);
+  BeamSearchOptions given = options;
+  given.call.context = states, given.call.context_mask = mask;
+  return decoder_->beam_search(seq_out_start, seq_len, given);
+}
+
 }  // namespace weft::xt

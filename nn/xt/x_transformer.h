@@ -58,6 +58,9 @@ class XTransformer : public Module {
   Tensor generate(const Tensor& seq_in, const Tensor& seq_out_start, int64_t seq_len) {
     return generate(seq_in, seq_out_start, seq_len, Call{});
   }
+  /// The likeliest outputs of up to seq_len tokens.
+  Beams beam_search(const Tensor& seq_in, const Tensor& seq_out_start, int64_t seq_len, const Call& call,
+                    const BeamSearchOptions& options = {});
   std::string name() const override { return "XTransformer"; }
   TransformerWrapper& encoder() const { return *encoder_; }
   AutoregressiveWrapper& decoder() const { return *decoder_; }

@@ -128,6 +128,27 @@ TEST_CASE("generate: a step that waits for the device runs as it is, or is an er
         }).find("waits for the device") != std::string::npos);
 }
 
+TEST_CASE("generate: beams by recorded steps") {
+  NEEDS_GPU();
+  for (const char* options : {R"({})", R"({"cross_attend": true, "shift_tokens": 1})"}) {
+    CAPTURE(std::string(options));
+    manual_seed(26);
+    const std::string text = options;
+    AutoregressiveWrapper wrapper(model(options));
+    const Tensor prompts = randint(0, kTokens, {2, 5});
+    BeamSearchOptions given{.beams = 3, .eos_token = 4, .length_penalty = 0.7};
+    if (text != "{}") given.call.context = randn({2, 6, 24}, {.dtype = float64});
+    const auto search = [&](std::optional<bool> capture, bool cache) {
+      given.capture = capture, given.cache_kv = cache;
+      return wrapper.beam_search(prompts, 30, given);
+    };
+    const Beams recorded = search(true, true), plain = search(false, true), anew = search({}, false);
+    CHECK(different_bits(recorded.tokens, plain.tokens) == 0);
+    CHECK(different_bits(recorded.scores, plain.scores) == 0);
+    CHECK(different_bits(recorded.tokens, anew.tokens) == 0);
+  }
+}
+
 TEST_CASE("generate: half types and the default device's model") {
   NEEDS_GPU();
   manual_seed(25);

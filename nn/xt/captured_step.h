@@ -1,0 +1,55 @@
+// CapturedStep: one step of a loop, on a GPU recorded once and replayed. Not for users.
+#pragma once
+
+#include <weft/ops/random.h>
+#ifdef WEFT_CUDA
+#include <weft/cuda/graph.h>
+#endif
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+namespace weft::xt {
+
+/// Runs a step that changes the device's memory alone and draws from default_generator() alone.
+class CapturedStep {
+ public:
+  /// capture: true: it must be recorded; false: it must not; unset: where it can be and enough steps are left.
+  CapturedStep(std::function<void()> step, Device device, std::optional<bool> capture)
+      : step_(std::move(step)), device_(device), capture_(capture) {}
+
+  /// One of steps_left steps.
+  void run([[maybe_unused]] int64_t steps_left) {
+#ifdef WEFT_CUDA
+    if (device_.is_cuda() && capture_.value_or(true) && replayed(steps_left)) return;
+#endif
+    step_();
+  }
+
+ private:
+#ifdef WEFT_CUDA
+  static constexpr int kWarmup = 2;             // runs as they are: they choose algorithms
+  static constexpr int64_t kWorthCapture = 8;   // steps
+  bool replayed(int64_t steps_left) {
+    if (given_up_ || runs_++ < kWarmup) return false;
+    if (!graph_ && !capture_ && steps_left < kWorthCapture) return false;
+    if (!graph_) graph_ = std::make_unique<cuda::Graph>(step_, cuda::GraphOptions{.warmup = 0, .device = device_});
+    try {
+      graph_->run();
+    } catch (const Error&) {
+      if (graph_->captured() || capture_) throw;
+      graph_.reset(), given_up_ = true;  // something in the step waits for the device: a filter, say
+    }
+    return !given_up_;
+  }
+  std::unique_ptr<cuda::Graph> graph_;
+  int runs_ = 0;
+  bool given_up_ = false;
+#endif
+  std::function<void()> step_;
+  [[maybe_unused]] Device device_;
+  [[maybe_unused]] std::optional<bool> capture_;
+};
+
+}  // namespace weft::xt
