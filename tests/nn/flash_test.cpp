@@ -11,6 +11,7 @@
 #include <weft/ops/create.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/random.h>
+#include <weft/ops/shape.h>
 #include <weft/tensor/safetensors.h>
 
 #include <filesystem>
@@ -151,13 +152,14 @@ TEST_CASE("flash: under Autocast the stream is in its dtype and the results are 
     CHECK(rounded.dtype() == bfloat16);
     CHECK(relative_error(rounded, exact) < 3e-2);
     const Tensors grads = grad({rounded}, parameters, {upstream.to(bfloat16)}, {.allow_unused = true});
+    Tensors got, want;  // as one vector: sums that cancel, as a norm's one gain gets, are no measure
     for (size_t i = 0; i < grads.size(); ++i) {
-      CAPTURE(model.named_parameters()[i].first);
       REQUIRE(grads[i].defined() == exact_grads[i].defined());
       if (!grads[i].defined()) continue;
       CHECK(grads[i].dtype() == float32);
-      CHECK(relative_error(grads[i], exact_grads[i], 1e-2) < 0.1);
+      got.push_back(flatten(grads[i])), want.push_back(flatten(exact_grads[i]));
     }
+    CHECK(relative_error(cat(got), cat(want)) < 5e-2);
   }
 }
 
