@@ -2,6 +2,7 @@
 // as bits. A copy that turns a matrix goes through tiles in shared memory, so that both sides are touched in whole
 // lines.
 #include <weft/ops/copy.h>
+#include <weft/cuda/multi_tensor.cuh>
 #include <weft/cuda/walk.cuh>
 
 namespace weft::cuda {
@@ -173,7 +174,41 @@ void move(const Layout<2>& l) {
     cast(Type<int64_t>(), Type<Any>(), Type<Any>());
 }
 
+// --- many tensors ----------------------------------------------------------------------------------------------------
+
+// List 0, float32, to list 1.
+template <class T>
+__global__ void __launch_bounds__(kThreads) cast_all_kernel(const __grid_constant__ Table<2> table) {
+  struct alignas(4 * sizeof(T)) Four {
+    T v[4];
+  };
+  for (int k = blockIdx.x; k < table.chunks(); k += gridDim.x) {
+    const Chunk<2> chunk(table, k);
+    const float* x = static_cast<const float*>(chunk.list[0].data);
+    T* y = static_cast<T*>(chunk.list[1].data);
+    const int64_t whole = chunk.wide ? chunk.begin + (chunk.end - chunk.begin) / 4 * 4 : chunk.begin;
+    for (int64_t i = chunk.begin + 4 * threadIdx.x; i < whole; i += 4 * kThreads) {
+      const float4 v = *reinterpret_cast<const float4*>(x + i);
+      *reinterpret_cast<Four*>(y + i) = {{T(v.x), T(v.y), T(v.z), T(v.w)}};
+    }
+    for (int64_t i = whole + threadIdx.x; i < chunk.end; i += kThreads) y[i] = T(x[i]);
+  }
+}
+
 }  // namespace
+
+void cast_all(const Tensors& x, const Tensors& y) {
+  DeviceScope scope(x[0]);
+  const bool brain = y[0].dtype() == bfloat16;
+  for_tables<float>({&x, &y}, [&](const auto& table, int chunks) {
+    const int blocks = std::min(chunks, kMultiBlocks);
+    if (brain)
+      cast_all_kernel<BFloat16><<<blocks, kThreads, 0, stream()>>>(table);
+    else
+      cast_all_kernel<Float16><<<blocks, kThreads, 0, stream()>>>(table);
+    check_cuda(cudaGetLastError(), "cast");
+  });
+}
 
 void copy(const Tensor& src, Tensor& dst) {
   if (dst.numel() == 0) return;

@@ -1,11 +1,16 @@
 #include <weft/autograd/autograd.h>
 #include <weft/autograd/node.h>
 #include <weft/ops/copy.h>
+#include <weft/ops/kernel.h>
 #include <weft/ops/matmul.h>
 
 #include <unordered_map>
+#include <unordered_set>
 
 namespace weft {
+
+// y[i] = x[i] in y[i]'s dtype for many tensors at once. x: float32, y: half, all contiguous, on one device.
+WEFT_DECLARE_KERNEL(cast_all, const Tensors& x, const Tensors& y)
 
 namespace {
 
@@ -25,6 +30,7 @@ struct Converted {
   DType dtype = float32;
   std::weak_ptr<Storage> memory;
   std::shared_ptr<Storage> held;
+  bool early = false;  // converted before it was asked for, and held until then
 
   Converted() = default;
   Converted(const Tensor& x, const Tensor& y)
@@ -51,6 +57,42 @@ std::unordered_map<const TensorImpl*, Converted>& converted() {
   return all;
 }
 
+// The parameters that a scope has asked for, in that order. A training step asks for the same ones again and again: the
+// first one asked for has all others of the scope before converted with it, in one launch.
+struct Asked {
+  std::vector<std::weak_ptr<TensorImpl>> parameters;
+  DType dtype = float32;
+
+  // Those that are still there and were last converted beside x, if x was the first.
+  Tensors expected_with(const Tensor& x, DType wanted) const {
+    Tensors all;
+    std::unordered_set<const TensorImpl*> seen;
+    if (dtype != wanted || parameters.size() < 2 || parameters[0].lock() != x.impl_ptr()) return all;
+    for (const auto& weak : parameters) {
+      auto impl = weak.lock();
+      if (!impl) continue;
+      const Tensor p(std::move(impl));
+      const bool fits = p.dtype() == float32 && p.is_contiguous() && p.device() == x.device();
+      if (fits && seen.insert(p.impl_ptr().get()).second) all.push_back(p);
+    }
+    return all;
+  }
+};
+thread_local Asked t_asked, t_asked_before;
+
+void convert_expected(const Tensor& first) {
+  const Tensors x = t_asked_before.expected_with(first, t_dtype);
+  if (x.empty()) return;
+  Tensors y;
+  for (const Tensor& p : x) y.push_back(empty(p.shape(), t_dtype, p.device()));
+  WEFT_KERNEL(first.device(), cast_all, x, y);
+  for (size_t i = 0; i < x.size(); ++i) {
+    Converted& c = converted()[x[i].impl_ptr().get()];
+    c = Converted(x[i], y[i]);
+    c.held = y[i].impl().storage, c.early = true;
+  }
+}
+
 Tensor convert_once(const Tensor& x) {
   auto& all = converted();
   if (all.size() > t_many) {  // a long scope in which tensors come and go
@@ -58,13 +100,20 @@ Tensor convert_once(const Tensor& x) {
                   [](const auto& entry) { return entry.second.source.expired() || entry.second.memory.expired(); });
     t_many = 2 * all.size() + 64;
   }
+  const bool expects = grad_enabled() && x.is_leaf();
+  if (expects && t_asked.parameters.empty()) convert_expected(x);
   Converted& c = all[x.impl_ptr().get()];
   Tensor y = c.find(x, t_dtype);
+  if (expects && (c.early || !y.defined())) t_asked.parameters.push_back(x.impl_ptr()), t_asked.dtype = t_dtype;
   if (!y.defined()) {
     y = cast(x.detach(), t_dtype);
     c = Converted(x, y);
   }
-  if (!grad_enabled()) c.held = y.impl().storage;
+  if (!grad_enabled())
+    c.held = y.impl().storage;
+  else if (c.early)
+    c.held = nullptr;
+  c.early = false;
   return y;
 }
 
@@ -104,7 +153,11 @@ Autocast::~Autocast() {
 }
 bool Autocast::active() { return t_on; }
 DType Autocast::dtype() { return t_dtype; }
-void Autocast::forget() { converted().clear(); }
+void Autocast::forget() {
+  converted().clear();
+  if (!t_asked.parameters.empty()) t_asked_before = std::move(t_asked);
+  t_asked = {};
+}
 
 Tensor Autocast::apply(const Tensor& x) {
   if (!t_on || !x.defined() || x.dtype() != float32) return x;

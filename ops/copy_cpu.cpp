@@ -28,6 +28,13 @@ void copy(const Tensor& src, Tensor& dst) {
     move(Type<double>{});
 }
 
+void cast_all(const Tensors& x, const Tensors& y) {
+  for (size_t i = 0; i < x.size(); ++i) {
+    Tensor to = y[i];
+    copy(x[i], to);
+  }
+}
+
 void fill(Tensor& dst, Scalar value) {
   const Loop<1> loop(dst.shape(), {&dst});
   dispatch_all(dst.dtype(), [&]<class T>(Type<T>) {

@@ -101,25 +101,22 @@ Tensor FLASH::quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const
 // The same shapes; none where it is zero throughout: causal, and all in one group.
 Tensor FLASH::linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
   const int64_t n = q.size(1), g = config_.group_size;
+  if (config_.causal && n <= g) return {};
+  // Keys over what the sums of k·vᵀ are divided by.
+  const bool by_length = !config_.causal && config_.padding_invariant && mask.defined();
+  const Tensor keys = by_length ? k / unsqueeze(real_lengths(mask, v.dtype()), -1) : k / (config_.causal ? g : n);
+  const auto sums = [&](int64_t from, int64_t to, int64_t size) {  // of each group: [b, groups, s, e]
+    return matmul(transpose(group(keys, from, to, size), -2, -1), group(v, from, to, size));
+  };
   if (config_.causal) {
-    if (n <= g) return {};
-    const int64_t whole = n - n % g;  // tokens of whole groups
-    const Tensor keys = transpose(group(k, 0, whole, g) / g, -2, -1);
-    const Tensor kv = matmul(keys, group(v, 0, whole, g));  // [b, groups, s, e]
+    const Tensor kv = sums(0, n - n % g, g);
     return in_groups(n, g, [&](int64_t from, int64_t to, int64_t size) {
       return matmul(group(q, from, to, size), size == g ? cumsum(kv, 1, {.exclusive = true}) : sum(kv, 1, keepdim));
     });
   }
-
-  Tensor lengths;  // [b, 1]
-  if (config_.padding_invariant && mask.defined()) lengths = real_lengths(mask, v.dtype());
-  const auto by_length = [&](const Tensor& kv) {
-    return lengths.defined() ? kv / lengths.reshape(kv.dim() == 3 ? Shape{-1, 1, 1} : Shape{-1, 1, 1, 1}) : kv / n;
-  };
-  if (config_.reduce_group_non_causal_attn) return matmul(q, by_length(matmul(transpose(k, -2, -1), v)));
+  if (config_.reduce_group_non_causal_attn) return matmul(q, matmul(transpose(keys, -2, -1), v));
   return in_groups(n, g, [&](int64_t from, int64_t to, int64_t size) {
-    const Tensor keys = transpose(group(k, from, to, size), -2, -1);
-    return matmul(group(q, from, to, size), by_length(matmul(keys, group(v, from, to, size))));
+    return matmul(group(q, from, to, size), sums(from, to, size));
   });
 }
 

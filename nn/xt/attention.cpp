@@ -212,8 +212,8 @@ Attention::Projected Attention::project(const Tensor& x, const SublayerArguments
   }
   if (config_.qk_norm) {
     p.q = grouped_l2norm(p.q, config_.qk_norm_groups), p.k = grouped_l2norm(p.k, config_.qk_norm_groups);
-    if (qk_norm_q_scale_.defined())  // which is float32 where Autocast has q, k and v in less
-      p.q = (p.q * qk_norm_q_scale_).to(p.v.dtype()), p.k = (p.k * qk_norm_k_scale_).to(p.v.dtype());
+    const auto scaled = [](const Tensor& t, const Tensor& scale) { return (t * scale).to(t.dtype()); };
+    if (qk_norm_q_scale_.defined()) p.q = scaled(p.q, qk_norm_q_scale_), p.k = scaled(p.k, qk_norm_k_scale_);
   }
   return p;
 }

@@ -82,16 +82,16 @@ class Generation {
   Generator& generator_;
   const int64_t t_, seq_len_, pad_value_;
   Tensor start_;
-  int64_t tokens_ = 0;              // of the vocabulary
   std::vector<NextToken> readers_;  // the model and its amateurs
   int64_t made_ = 0, steps_left_ = 0;
   bool may_fix_ = true;
   std::vector<Generator::State> states_;  // after each token
   // On the device, in places that stay:
-  Tensor text_;    // [b, t + seq_len]
-  Tensor length_;  // [1], tokens of it that are there
-  Tensor token_;   // [b, 1], the last one
-  Tensor ended_;   // bool [b, 1]
+  Tensor text_;       // [b, t + seq_len]
+  Tensor length_;     // [1], tokens of it that are there
+  Tensor token_;      // [b, 1], the last one
+  Tensor ended_;      // bool [b, 1]
+  Tensor none_left_;  // bool [], whether a row had no token to choose from
   CapturedStep captured_;
 };
 
@@ -117,6 +117,7 @@ Generation::Generation(const TransformerWrapper& net, const Prompts& prompts, in
   length_ = full({1}, t_, {.dtype = int64, .device = device});
   token_ = zeros({b, 1}, {.dtype = int64, .device = device});
   ended_ = zeros({b, 1}, {.dtype = boolean, .device = device});
+  none_left_ = zeros({}, {.dtype = boolean, .device = device});
 }
 
 // From logits [b, c] of all readers to one more token. Nothing but the device's memory changes.
@@ -128,7 +129,9 @@ void Generation::choose(const Tensors& all_logits) {
   }
   if (options_.repetition.any()) logits = discourage(logits, options_.repetition, text_, start_, length_);
   const FilterLogitsFn& filter = options_.amateurs.empty() ? options_.filter_logits_fn : nullptr;
-  token_.copy_(sample(logits, options_.temperature, filter, default_generator()));
+  const Tensor chosen = sample(logits, options_.temperature, filter, default_generator());
+  none_left_.copy_(logical_or(none_left_, any(ge(chosen, logits.size(1)))));
+  token_.copy_(clamp_max(chosen, logits.size(1) - 1));
   index_copy_(text_, 1, length_, token_);
   length_.copy_(length_ + 1);
   if (options_.eos_token) ended_.copy_(logical_or(ended_, eq(token_, *options_.eos_token)));
@@ -158,7 +161,6 @@ void Generation::advance() {
   } else {
     Tensors logits;
     for (NextToken& reader : readers_) logits.push_back(reader(slice(text_, 1, 0, t_ + made_)));
-    tokens_ = logits[0].size(1);
     choose(logits);
   }
 }
@@ -183,7 +185,7 @@ Tensor Generation::run() {
 Tensor Generation::made() {
   Tensor tokens = slice(text_, 1, t_, t_ + made_);
   if (made_ == 0) return tokens;
-  check(!any(ge(tokens, tokens_)).item<bool>(), "generate: the logits are not numbers, or no token is left");
+  check(!none_left_.item<bool>(), "generate: the logits are not numbers, or no token is left");
   if (!options_.eos_token) return tokens.clone();
   if (all_ended()) {
     const Tensor ends = argmax(eq(tokens, *options_.eos_token).to(int64), 1);  // the first of each row

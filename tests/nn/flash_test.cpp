@@ -11,6 +11,7 @@
 #include <weft/ops/create.h>
 #include <weft/ops/matmul.h>
 #include <weft/ops/random.h>
+#include <weft/ops/shape.h>
 #include <weft/tensor/safetensors.h>
 
 #include <filesystem>

@@ -89,7 +89,7 @@ TEST_CASE("xt generate: a fixed cache gives the same logits, from memory that st
       Cache cache(2);
       first.cache = &cache;
       Tensors parts{(*net)(slice(text, 1, 0, 3), first)};
-      cache.fix(7, Device::cpu());  // one more than is used
+      cache.fix(7, default_device());  // one more than is used
       const void* keys = cache.layer(0).k.get().raw_data();
       for (const auto& [from, to] : {std::pair{3, 4}, {4, 7}, {7, 8}, {8, 9}})
         parts.push_back((*net)(slice(text, 1, from, to), Call{.cache = &cache}));
@@ -98,7 +98,7 @@ TEST_CASE("xt generate: a fixed cache gives the same logits, from memory that st
       CHECK(cache.layer(0).k.get().size(2) % 10 <= 2);  // 10 places and learned keys
       CHECK(cache.length() == 3);
       (*net)(slice(text, 1, 0, 1), Call{.cache = &cache});
-      CHECK(error_of([&] { (*net)(slice(text, 1, 0, 1), Call{.cache = &cache}); }).find("out of range") !=
+      CHECK(error_of([&] { (*net)(slice(text, 1, 0, 1), Call{.cache = &cache}).sum().item(); }).find("out of range") !=
             std::string::npos);
     }
   }
@@ -360,8 +360,8 @@ TEST_CASE("xt generate: what draws from one generator leaves the others alone, a
   CHECK(default_generator().state() == own.state());
   // Logits that are not numbers.
   const FilterLogitsFn none = [](const Tensor& l) { return full_like(l, -INFINITY); };
-  CHECK(error_of([&] { wrapper.generate(prompts, 3, {.filter_logits_fn = none}); }) ==
-        "sample: the logits are not numbers, or none is left");
+  CHECK(error_of([&] { wrapper.generate(prompts, 3, {.filter_logits_fn = none}); }).find("the logits are not numbers") !=
+        std::string::npos);
 }
 
 namespace {

@@ -57,6 +57,10 @@ TEST_CASE("attention: gradients of the thirds of one projection lie in one buffe
   const Tensors beside = grad({attend(thirds)}, thirds, {dy}, {.retain_graph = true});
   const NoGrad as_in_a_sweep;
   CHECK(beside[0].impl().storage == beside[2].impl().storage);
+  const Tensor got = grad({attend(thirds)}, {x}, {dy}, {.retain_graph = true})[0],
+               want = grad({attend(apart)}, {x}, {dy})[0];
+  CHECK(got.to_vector<double>() == want.to_vector<double>());
+  const NoGrad guard;
   const Tensor joined = detail::joined({beside[0], beside[1], beside[2]}, 1);  // heads of all three, one after another
   CHECK(joined.impl().storage == beside[0].impl().storage);
   CHECK(joined.to_vector<double>() == cat({beside[0], beside[1], beside[2]}, 1).to_vector<double>());

@@ -80,6 +80,27 @@ TEST_CASE("Autocast: what requires a gradient is converted once, through views t
   CHECK(Autocast::apply(w).same_as(w));
 }
 
+TEST_CASE("Autocast: parameters of the scope before are converted with the first of them, and held until asked for") {
+  const Tensor a = randn({6, 4}).requires_grad_(), b = randn({3}).requires_grad_(), c = randn({5}).requires_grad_();
+  const auto rounded = [](const Tensor& x) { return x.detach().to(bfloat16).to_vector<double>(); };
+  const auto allocations = [] { return memory_stats(default_device()).allocations; };
+  for (int step = 0; step < 3; ++step) {
+    const Autocast scope(bfloat16);
+    CHECK(Autocast::apply(a).to_vector<double>() == rounded(a));
+    if (step == 2) {  // b has changed since
+      NoGrad guard;
+      Tensor(b).copy_(randn({3}));
+    }
+    const auto before = allocations();
+    const Tensor of_b = Autocast::apply(b);
+    if (step == 1) CHECK(allocations() == before);  // it was there
+    if (step != 1) CHECK(allocations() > before);
+    CHECK(of_b.to_vector<double>() == rounded(b));
+    if (step != 1) CHECK(Autocast::apply(c).to_vector<double>() == rounded(c));  // once not asked for
+    CHECK(sum(Autocast::apply(a)).dtype() == bfloat16);
+  }
+}
+
 TEST_CASE("Autocast: gradients of float32 operands are float32 from the product on") {
   // Sums that bfloat16 cannot hold: 257 ones.
   for (const bool by_linear : {true, false}) {
