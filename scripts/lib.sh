@@ -7,7 +7,8 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '==> %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# Debian package and how to see that what it gives is there, whoever installed it: a command, or a header to include.
+# Debian package and how to see that what it gives is there, whoever installed it: a command, a file, or a header to
+# include.
 requirement() {
   case $1 in
     cmake) echo "command cmake" ;;
@@ -20,6 +21,7 @@ requirement() {
     zlib) echo "header zlib.h zlib1g-dev" ;;
     png) echo "header png.h libpng-dev" ;;
     benchmark) echo "header benchmark/benchmark.h libbenchmark-dev" ;;
+    xfonts) echo "file /usr/share/fonts/X11/75dpi/helvR12.pcf.gz xfonts-75dpi" ;;
     *) die "unknown requirement $1" ;;
   esac
 }
@@ -27,6 +29,7 @@ requirement() {
 present() {  # KIND WHAT
   case $1 in
     command) command -v "$2" >/dev/null ;;
+    file) [ -e "$2" ] ;;
     header)
       local folder folders=(/usr/include /usr/local/include /opt/homebrew/include)
       [ -n "${CPLUS_INCLUDE_PATH:-}" ] && IFS=: read -ra extra <<<"$CPLUS_INCLUDE_PATH" && folders+=("${extra[@]}")
