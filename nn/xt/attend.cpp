@@ -109,24 +109,28 @@ Attend::Attend(const AttendConfig& c) : config_(c), needs_scores_(needs_scores(c
 }
 
 Tensor Attend::operator()(const Tensor& q, const Tensor& k0, const Tensor& v0, const Tensor& mask0, const Tensor& bias0,
-                          const Tensor& prev_attn, Intermediates* out) const {
+                          const Tensor& alibi_slopes, const Tensor& prev_attn, Intermediates* out) const {
   Tensor k = k0, v = v0, mask = mask0, bias = bias0;
   if (config_.add_zero_kv) {
     k = pad(k, {0, 0, 1, 0}), v = pad(v, {0, 0, 1, 0});
     if (mask.defined() && mask.size(-1) > 1) mask = pad(mask, {1, 0}, 1);
     if (bias.defined() && bias.size(-1) > 1) bias = pad(bias, {1, 0});
   }
-  const bool over = needs_scores_ || (softmax_ && !config_.flash) || prev_attn.defined() || (out && out->wants_scores);
-  return over ? over_scores(q, k, v, mask, bias, prev_attn, out) : fused(q, k, v, mask, bias);
+  if (is_fused(prev_attn, out)) return fused(q, k, v, mask, bias, alibi_slopes);
+  return over_scores(q, k, v, mask, bias, prev_attn, out);
 }
 
-Tensor Attend::fused(Tensor q, Tensor k, const Tensor& v, Tensor mask, Tensor bias) const {
+Tensor Attend::fused(Tensor q, Tensor k, const Tensor& v, const Tensor& mask, const Tensor& bias,
+                     const Tensor& alibi_slopes) const {
   if (config_.l2_distance) std::tie(q, k) = for_l2(q, k);
   const int64_t repeat = q.size(1) / k.size(1);
+  const Tensor slopes =
+      alibi_slopes.defined() ? flatten(regroup(reshape(alibi_slopes, {-1, 1, 1}), repeat)) : Tensor();
   const Tensor y = scaled_dot_product_attention(regroup(q, repeat), k, v,
                                                 {.mask = regroup(mask, repeat),
                                                  .bias = regroup(bias, repeat),
                                                  .causal = config_.causal,
+                                                 .alibi_slopes = slopes,
                                                  .dropout = is_training() ? config_.dropout : 0,
                                                  .scale = config_.scale});
   return regroup(y, k.size(1));

@@ -38,9 +38,14 @@ class Attend : public Module {
  public:
   explicit Attend(const AttendConfig& config);
   /// q: [b, h, n, d], k: [b, h_kv, m, d], v: [b, h_kv, m, e] → [b, h, n, e]; query head i uses key-value head i modulo
-  /// h_kv. mask (bool, true: may be seen) and bias broadcast to [b, h, n, m]; prev_attn: [b, h, n, m].
+  /// h_kv. mask (bool, true: may be seen) and bias broadcast to [b, h, n, m]; prev_attn: [b, h, n, m]. alibi_slopes
+  /// [h], where is_fused() and nothing stands before the keys of the text: adds -slope · |distance| to the scores.
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
-                    const Tensor& prev_attn, Intermediates* out) const;
+                    const Tensor& alibi_slopes, const Tensor& prev_attn, Intermediates* out) const;
+  /// Whether such a call never makes the matrix of scores.
+  bool is_fused(const Tensor& prev_attn, const Intermediates* out) const {
+    return !needs_scores_ && (!softmax_ || config_.flash) && !prev_attn.defined() && !(out && out->wants_scores);
+  }
   using Module::operator();
   /// Has f make the weights wherever a plain softmax does: to compare with other arithmetic. With flash it is not
   /// asked.
@@ -48,7 +53,8 @@ class Attend : public Module {
   std::string name() const override { return "Attend"; }
 
  private:
-  Tensor fused(Tensor q, Tensor k, const Tensor& v, Tensor mask, Tensor bias) const;
+  Tensor fused(Tensor q, Tensor k, const Tensor& v, const Tensor& mask, const Tensor& bias,
+               const Tensor& alibi_slopes) const;
   Tensor over_scores(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& bias,
                      const Tensor& prev_attn, Intermediates* out) const;
   Tensor weights(const Tensor& scores, const Tensor& may) const;

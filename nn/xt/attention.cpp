@@ -3,6 +3,7 @@
 #include <weft/nn/init.h>
 #include <weft/nn/xt/attention.h>
 #include <weft/nn/xt/places.h>
+#include <weft/nn/xt/position_bias.h>
 #include <weft/nn/xt/rotary_embedding.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -257,7 +258,8 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   return all;
 }
 
-Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int64_t m) const {
+// slopes: whether alibi's bias is left to the fused attention.
+Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int64_t m, bool slopes) const {
   Tensor bias = a.attn_bias.defined() ? extend_left(a.attn_bias, m, "attn_bias") : a.attn_bias;
   if (forget_gates_) {
     const bool crosses = a.context.defined();
@@ -265,6 +267,10 @@ Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int
           "Attention: data_dependent_alibi needs a context of as many tokens as x, and no cache");
     const Tensor tokens = a.mem.defined() ? cat({a.mem, x}, 1) : x;
     const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a.cache), m, "data_dependent_alibi");
+    bias = bias.defined() ? bias + own : own;
+  }
+  if (a.alibi && !slopes) {
+    const Tensor own = extend_left((*a.alibi)(x.size(1), m - config_.num_mem_kv), m, "alibi_pos_bias");
     bias = bias.defined() ? bias + own : own;
   }
   return bias.defined() ? bias.to(x.dtype()) : bias;
@@ -316,7 +322,10 @@ Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Interm
   const int64_t m = k.size(2);
   if (config_.laser) v = exp(tanh(v / config_.laser_softclamp_value) * config_.laser_softclamp_value);
 
-  Tensor y = (*attend_)(p.q, k, v, combined_mask(a, n, m), combined_bias(own, a, m), a.prev_attn, out);  // [b, h, n, e]
+  const bool slopes =
+      a.alibi && config_.num_mem_kv == 0 && !config_.add_zero_kv && attend_->is_fused(a.prev_attn, out);
+  Tensor y = (*attend_)(p.q, k, v, combined_mask(a, n, m), combined_bias(own, a, m, slopes),
+                        slopes ? a.alibi->slopes_of_heads() : Tensor(), a.prev_attn, out);  // [b, h, n, e]
 
   if (config_.laser) y = log(clamp_min(y, 1e-20));
   if (head_scale_params_.defined()) y = y * head_scale_params_;

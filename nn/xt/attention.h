@@ -51,7 +51,7 @@ class Attention : public Sublayer {
   Projected project(const Tensor& x, const SublayerArguments& args) const;
   void rotate(Projected& p, const SublayerArguments& args) const;
   Tensor combined_mask(const SublayerArguments& args, int64_t n, int64_t m) const;
-  Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m) const;
+  Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m, bool slopes) const;
   Tensor mixed_with_hybrid(const Tensor& y, const Tensor& x, const Tensor& mask) const;
 
   AttentionConfig config_;

@@ -66,6 +66,7 @@ class AttentionLayers::Pass {
   Tensor context_, context_mask_;
   std::optional<Rotation> rotation_, context_rotation_;
   Tensor bias_;
+  const AlibiPositionalBias* alibi_ = nullptr;
   bool has_bias_ = false;
 
   // What one attention hands to the next.
@@ -165,12 +166,15 @@ Tensor AttentionLayers::Pass::position_bias() {
   bias_ = call_.attn_bias;
   if (!m_.rel_pos_) return bias_;
   Tensor own;
+  const auto* alibi = dynamic_cast<const AlibiPositionalBias*>(m_.rel_pos_.get());
   if (call_.pos.defined()) {
-    const auto* alibi = dynamic_cast<const AlibiPositionalBias*>(m_.rel_pos_.get());
     check(alibi != nullptr, m_.name(), ": positions of its own work with alibi_pos_bias, not with a ",
           m_.rel_pos_->name());
     check(seen_ == 0 && !has_mems_, m_.name(), ": pos with alibi_pos_bias excludes a cache and memories");
     own = alibi->at(call_.pos);
+  } else if (alibi) {
+    alibi_ = alibi;
+    return bias_;
   } else {
     own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_);
   }
@@ -198,7 +202,7 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   if (has_mems_) a.mem = element(call_.mems, attentions_);
   if (a.mem.defined() && layer.norms.before) a.mem = (*layer.norms.before)(a.mem, condition_);
   a.key_mask = key_mask(attentions_), a.attn_mask = attn_mask_, a.attn_bias = position_bias();
-  a.prev_attn = prev_attn_;
+  a.alibi = alibi_, a.prev_attn = prev_attn_;
   if (rotation_) a.rotation = &*rotation_;
   if (c.add_value_residual) a.value_residual = first_values_;
   ++attentions_;

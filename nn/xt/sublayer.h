@@ -8,6 +8,7 @@
 namespace weft::xt {
 
 struct Rotation;
+class AlibiPositionalBias;
 
 /// What a sublayer is given besides x [b, n, dim]; undefined (null) where there is none. A feed-forward uses none of
 /// it.
@@ -22,6 +23,7 @@ struct SublayerArguments {
   Tensor prev_attn;       ///< scores of an earlier attention, added (residual_attn)
   Tensor value_residual;  ///< values of the first attention, mixed in
   Tensor condition;       ///< [b, 1 or n, dim_condition]
+  const AlibiPositionalBias* alibi = nullptr;  ///< added to the scores, beside attn_bias
   const Rotation* rotation = nullptr;          ///< turns queries and keys: the last places are those of x
   const Rotation* context_rotation = nullptr;  ///< turns the keys of a context
   LayerCache* cache = nullptr;
