@@ -125,19 +125,20 @@ Tensor Attend::operator()(const Tensor& q, const Tensor& k0, const Tensor& v0, c
     if (a.bias.defined() && a.bias.size(-1) > 1) a.bias = pad(a.bias, {1, 0});
     a.places = after(a.places, 1), a.first += 1;
   }
-  const bool over =
-      needs_scores_ || (softmax_ && !config_.flash) || a.prev_attn.defined() || (out && out->wants_scores);
-  return over ? over_scores(q, k, v, a, out) : fused(q, k, v, a);
+  return is_fused(a.prev_attn, out) ? fused(q, k, v, a) : over_scores(q, k, v, a, out);
 }
 
 Tensor Attend::fused(Tensor q, Tensor k, const Tensor& v, const AttendArguments& a) const {
   if (config_.l2_distance) std::tie(q, k) = for_l2(q, k);
   const int64_t repeat = q.size(1) / k.size(1);
   const Tensor length = a.places.defined() ? reshape(a.places.length, {}) : Tensor();
+  const Tensor slopes =
+      a.alibi_slopes.defined() ? flatten(regroup(reshape(a.alibi_slopes, {-1, 1, 1}), repeat)) : Tensor();
   const Tensor y = scaled_dot_product_attention(regroup(q, repeat), k, v,
                                                 {.mask = regroup(a.mask, repeat),
                                                  .bias = regroup(a.bias, repeat),
                                                  .causal = config_.causal,
+                                                 .alibi_slopes = slopes,
                                                  .kv_length = length,
                                                  .dropout = is_training() ? config_.dropout : 0,
                                                  .scale = config_.scale});

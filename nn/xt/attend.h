@@ -33,6 +33,7 @@ struct AttendConfig {
 struct AttendArguments {
   Tensor mask = {};             ///< bool, true: may be seen; broadcasts to [b, h, n, m]
   Tensor bias = {};             ///< added to the scores; broadcasts to [b, h, n, m]
+  Tensor alibi_slopes = {};     ///< [h], where is_fused(): adds -slope · |distance|, counted from the last key
   Tensor prev_attn = {};        ///< [b, h, n, m], added to the scores
   KeyPlaces places = {};        ///< of the queries among the keys, the last ones unless given
   int64_t first = 0;            ///< keys before the first token (learned ones, memories)
@@ -51,6 +52,10 @@ class Attend : public Module {
   /// h_kv. out may be null.
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v, const AttendArguments& args,
                     Intermediates* out) const;
+  /// Whether such a call never makes the matrix of scores.
+  bool is_fused(const Tensor& prev_attn, const Intermediates* out) const {
+    return !needs_scores_ && (!softmax_ || config_.flash) && !prev_attn.defined() && !(out && out->wants_scores);
+  }
   using Module::operator();
   /// Has f make the weights wherever a plain softmax does: to compare with other arithmetic. With flash it is not
   /// asked.

@@ -4,6 +4,7 @@
 #include <weft/nn/init.h>
 #include <weft/nn/xt/attention.h>
 #include <weft/nn/xt/places.h>
+#include <weft/nn/xt/position_bias.h>
 #include <weft/nn/xt/rotary_embedding.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
@@ -276,7 +277,8 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   return all;
 }
 
-Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int64_t m) const {
+// slopes: whether alibi's bias is left to the fused attention.
+Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int64_t m, bool slopes) const {
   Tensor bias = a.attn_bias.defined() ? extend_left(a.attn_bias, m, "attn_bias") : a.attn_bias;
   if (forget_gates_) {
     const bool crosses = a.context.defined();
@@ -284,6 +286,10 @@ Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int
           "Attention: data_dependent_alibi needs a context of as many tokens as x, and no cache");
     const Tensor tokens = a.mem.defined() ? cat({a.mem, x}, 1) : x;
     const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a), m, "data_dependent_alibi");
+    bias = bias.defined() ? bias + own : own;
+  }
+  if (a.alibi && !slopes) {
+    const Tensor own = extend_left((*a.alibi)(x.size(1), m - config_.num_mem_kv, x.device()), m, "alibi_pos_bias");
     bias = bias.defined() ? bias + own : own;
   }
   return bias.defined() ? bias.to(x.dtype()) : bias;
@@ -328,8 +334,10 @@ Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Interm
   if (out) out->values = p.original_v, out->k = slice(k, 2, learned), out->v = slice(v, 2, learned);
   if (config_.laser) v = exp(tanh(v / config_.laser_softclamp_value) * config_.laser_softclamp_value);
 
+  const bool slopes = a.alibi && learned == 0 && !config_.add_zero_kv && attend_->is_fused(a.prev_attn, out);
   const AttendArguments given{.mask = combined_mask(a, n, m),
-                              .bias = combined_bias(own, a, m),
+                              .bias = combined_bias(own, a, m, slopes),
+                              .alibi_slopes = slopes ? a.alibi->slopes_of_heads() : Tensor(),
                               .prev_attn = a.prev_attn,
                               .places = after(a.places, learned),
                               .first = learned + (a.mem.defined() ? a.mem.size(1) : a.memories),

@@ -52,7 +52,7 @@ class Attention : public Sublayer {
   void rotate(Projected& p, const SublayerArguments& args) const;
   void put_learned_keys(Projected& p) const;
   Tensor combined_mask(const SublayerArguments& args, int64_t n, int64_t m) const;
-  Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m) const;
+  Tensor combined_bias(const Tensor& x, const SublayerArguments& args, int64_t m, bool slopes) const;
   Tensor mixed_with_hybrid(const Tensor& y, const Tensor& x, const Tensor& mask) const;
 
   AttentionConfig config_;

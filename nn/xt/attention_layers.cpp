@@ -85,7 +85,7 @@ FeedForwardConfig feed_forward_config(const AttentionLayersConfig& c) {
 
 RotaryEmbeddingConfig rotary_config(const AttentionLayersConfig& c) {
   const int64_t dim = c.rotary_emb_dim.value_or(c.attn_dim_head / 2);
-  check(dim <= c.attn_dim_head, "AttentionLayers: rotary_emb_dim ", dim, " is more than attn_dim_head ",
+  check(dim + dim % 2 <= c.attn_dim_head, "AttentionLayers: rotary_emb_dim ", dim, " is more than attn_dim_head ",
         c.attn_dim_head);
   return {.dim = dim,
           .use_xpos = c.rotary_xpos,

@@ -75,6 +75,7 @@ class AttentionLayers::Pass {
   Tensor context_, context_mask_;
   std::optional<Rotation> rotation_, context_rotation_;
   Tensor bias_;
+  const AlibiPositionalBias* alibi_ = nullptr;
   bool has_bias_ = false;
 
   // What one attention hands to the next.
@@ -176,15 +177,18 @@ Tensor AttentionLayers::Pass::position_bias() {
   bias_ = call_.attn_bias;
   if (!m_.rel_pos_) return bias_;
   Tensor own;
+  const auto* alibi = dynamic_cast<const AlibiPositionalBias*>(m_.rel_pos_.get());
   if (places_.defined()) {
     check(!call_.attn_bias.defined(), m_.name(), ": attn_bias and a fixed cache exclude each other");
     own = m_.rel_pos_->of_queries(places_.queries, memories_ + call_.cache->room());
   } else if (call_.pos.defined()) {
-    const auto* alibi = dynamic_cast<const AlibiPositionalBias*>(m_.rel_pos_.get());
     check(alibi != nullptr, m_.name(), ": positions of its own work with alibi_pos_bias, not with a ",
           m_.rel_pos_->name());
     check(seen_ == 0 && !has_mems_, m_.name(), ": pos with alibi_pos_bias excludes a cache and memories");
     own = alibi->at(call_.pos);
+  } else if (alibi) {
+    alibi_ = alibi;
+    return bias_;
   } else {
     own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_, device_);
   }
@@ -213,7 +217,7 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   if (a.mem.defined() && layer.norms.before) a.mem = (*layer.norms.before)(a.mem, condition_);
   a.places = places_, a.memories = memories_;
   a.key_mask = key_mask(attentions_), a.attn_mask = attn_mask_, a.attn_bias = position_bias();
-  a.prev_attn = prev_attn_;
+  a.alibi = alibi_, a.prev_attn = prev_attn_;
   if (rotation_) a.rotation = &*rotation_;
   if (c.add_value_residual) a.value_residual = first_values_;
   ++attentions_;

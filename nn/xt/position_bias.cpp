@@ -109,6 +109,8 @@ Tensor AlibiPositionalBias::by_distance(const Tensor& distance) const {
   return pad_heads(neg(length) * squeeze(slopes, -1), 2, total_heads_);
 }
 
+Tensor AlibiPositionalBias::slopes_of_heads() const { return flatten(pad_heads(slopes, 3, total_heads_)); }
+
 Tensor AlibiPositionalBias::at(const Tensor& positions) const {
   check(positions.dim() >= 1 && positions.dim() <= 3,
         "AlibiPositionalBias: expected positions of 1 to 3 dimensions, got ", positions.shape());

@@ -74,6 +74,8 @@ class AlibiPositionalBias : public PositionBias {
  public:
   explicit AlibiPositionalBias(int64_t heads, std::optional<int64_t> total_heads = {},
                                const std::vector<double>& slopes = {});
+  /// Of all heads: [total_heads], 0 at those without a bias. What a fused attention makes the bias from.
+  Tensor slopes_of_heads() const;
   /// For tokens at positions of their own: [n], [b, n] or [b, h, n] → [b or 1, h, n, n].
   Tensor at(const Tensor& positions) const;
   std::string name() const override { return "AlibiPositionalBias"; }

@@ -39,7 +39,7 @@ Tensor scales(const RotaryEmbeddingConfig& c) {
 // The same where they are needed: for models whose own are of half precision. An angle reaches the length of the text,
 // and such a frequency would be off by whole turns.
 Tensor pair_shares(const RotaryEmbeddingConfig& c, Device device) {  // 0, 2 / dim, 4 / dim, ...
-  return places(0, c.dim / 2, device).to(float32) * (2 / static_cast<double>(c.dim));
+  return places(0, (c.dim + 1) / 2, device).to(float32) * (2 / static_cast<double>(c.dim));
 }
 Tensor frequencies(const RotaryEmbeddingConfig& c, Device device) {
   return pow(Scalar(stretched_base(c)), neg(pair_shares(c, device)));
@@ -49,7 +49,7 @@ Tensor scales(const RotaryEmbeddingConfig& c, Device device) { return (pair_shar
 }  // namespace
 
 RotaryEmbedding::RotaryEmbedding(const RotaryEmbeddingConfig& c) : config_(c) {
-  check(c.dim > 0 && c.dim % 2 == 0, "RotaryEmbedding: dim must be positive and even, got ", c.dim);
+  check(c.dim > 0, "RotaryEmbedding: dim must be positive, got ", c.dim);
   check(c.interpolation_factor >= 1, "RotaryEmbedding: interpolation_factor must be at least 1, got ",
         c.interpolation_factor);
   check(c.base_rescale_factor == 1 || c.dim > 2, "RotaryEmbedding: base_rescale_factor needs a dim above 2");

@@ -17,7 +17,7 @@ struct Rotation {
 Tensor apply_rotary_pos_emb(const Tensor& t, const Rotation& rotation, bool is_key = false);
 
 struct RotaryEmbeddingConfig {
-  int64_t dim = 0;                  ///< features that turn; even
+  int64_t dim = 0;                  ///< features that turn, in pairs: one more where odd
   bool use_xpos = false;            ///< scores also fade with the distance: xPos, arXiv:2212.10554
   double scale_base = 512;          ///< of xPos
   double interpolation_factor = 1;  ///< positions are divided by it; at least 1
@@ -33,14 +33,14 @@ inline Fields fields(RotaryEmbeddingConfig& c) {
           {"base_rescale_factor", &c.base_rescale_factor}};
 }
 
-/// Angles position · base^(-2k / dim). Su et al., arXiv:2104.09864. Buffers inv_freq [dim / 2] and, for xPos, scale.
+/// Angles position · base^(-2k / dim). Su et al., arXiv:2104.09864. Buffers inv_freq [⌈dim / 2⌉] and, for xPos, scale.
 class RotaryEmbedding : public Module {
  public:
   explicit RotaryEmbedding(const RotaryEmbeddingConfig& config);
   /// positions: [n] or [b, n]. middle: the position where xPos's scale is 1; half of the largest unless given (it
   /// cancels between queries and keys that share it).
   Rotation at(const Tensor& positions, std::optional<double> middle = {}) const;
-  /// Each angle twice: [b or 1, n, dim].
+  /// Each angle twice: [b or 1, n, dim] (dim + 1 where odd).
   Tensor forward(const Tensor& positions) const override;
   std::string name() const override { return "RotaryEmbedding"; }
 

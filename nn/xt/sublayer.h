@@ -8,6 +8,7 @@
 namespace weft::xt {
 
 struct Rotation;
+class AlibiPositionalBias;
 
 /// Where n queries stand among the keys of a fixed cache, which has room for more keys than are there.
 struct KeyPlaces {
@@ -30,6 +31,7 @@ struct SublayerArguments {
   Tensor prev_attn;       ///< scores of an earlier attention, added (residual_attn)
   Tensor value_residual;  ///< values of the first attention, mixed in
   Tensor condition;       ///< [b, 1 or n, dim_condition]
+  const AlibiPositionalBias* alibi = nullptr;  ///< added to the scores, beside attn_bias
   const Rotation* rotation = nullptr;          ///< turns queries and keys: the last places are those of x
   const Rotation* context_rotation = nullptr;  ///< turns the keys of a context
   LayerCache* cache = nullptr;

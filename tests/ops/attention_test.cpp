@@ -51,11 +51,7 @@ TEST_CASE("attention: gradients of the thirds of one projection lie in one buffe
   const auto attend = [](const Tensors& t) { return scaled_dot_product_attention(t[0], t[1], t[2], {.causal = true}); };
   Tensors thirds, apart;
   for (const Tensor& t : chunk(x, 3, -1)) thirds.push_back(heads(t)), apart.push_back(heads(t.contiguous()));
-  const Tensor got = grad({attend(thirds)}, {x}, {dy}, {.retain_graph = true})[0],
-               want = grad({attend(apart)}, {x}, {dy}, {.retain_graph = true})[0];
-  CHECK(got.to_vector<double>() == want.to_vector<double>());
   const Tensors beside = grad({attend(thirds)}, thirds, {dy}, {.retain_graph = true});
-  const NoGrad as_in_a_sweep;
   CHECK(beside[0].impl().storage == beside[2].impl().storage);
   const Tensor got = grad({attend(thirds)}, {x}, {dy}, {.retain_graph = true})[0],
                want = grad({attend(apart)}, {x}, {dy})[0];

@@ -2,8 +2,10 @@
 #include "run_case.h"
 
 #include <doctest/doctest.h>
+#include <weft/nn/xt/feed_forward.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/random.h>
 #include <weft/tensor/safetensors.h>
 
 #include <cmath>
@@ -98,6 +100,31 @@ TEST_CASE("parity runner: unknown names are named") {
   CHECK(failure({.call = R"({"args": ["x"], "method": "eval"})"}) == "call: no method called eval");
   CHECK(failure({}, with("param.w", zeros({2}))) == "ReLUSquared: load_state_dict; unexpected: w");
   CHECK(failure({}, with("bias", zeros({2}))) == "cannot read bias");
+}
+
+TEST_CASE("parity runner: options of x-transformers as Python writes them") {
+  xt::FeedForward module({.dim = 3, .mult = 2, .no_bias = true});
+  const Tensor x = randn({1, 2, 3});
+  NamedTensors tensors{{"in.x", x}, {"out.0", module.forward(x).detach()}};
+  for (const auto& [name, t] : module.state_dict()) tensors.emplace_back("param." + name, t);
+  const auto outcome = [&](const char* module_name, const char* config) {
+    return failure({.module = module_name, .config = config, .dtype = "float32"}, tensors);
+  };
+  const auto feed_forward = [&](const char* config) { return outcome("x_transformers.FeedForward", config); };
+  CHECK(feed_forward(R"({"dim": 3, "mult": 2, "no_bias": true})") == "");
+  CHECK(feed_forward(R"({"dim": 3.0, "mult": 2, "no_bias": 1, "glu": null, "swish": 0, "dim_out": null})") == "");
+  CHECK(feed_forward(R"({"dim": 3.5, "no_bias": true})") ==
+        "FeedForward: option dim must be an integer, got 3.5");
+  CHECK(feed_forward(R"({"dim": 3, "no_bais": true})").rfind("FeedForward: no option called no_bais; it has dim", 0) ==
+        0);
+  const auto decoder = [&](const char* config) { return outcome("x_transformers.Decoder", config); };
+  CHECK(decoder(R"({"dim": 3, "depth": 1, "attn_flush": true})").rfind("Decoder: no option called attn_flush", 0) == 0);
+  CHECK(decoder(R"({"dim": 3, "depth": 1, "attn_custom_attn_fn": "relu"})") ==
+        "attn_custom_attn_fn is a function, which a case cannot hold");
+  CHECK(decoder(R"({"dim": 3, "depth": 1, "attn_hybrid_module": {"class": "LSTM"}})") == "no class called LSTM here");
+  CHECK(outcome("x_transformers.TransformerWrapper",
+                R"({"num_tokens": 3, "max_seq_len": 4, "attn_layers": {"class": "Decoder", "dim": 3, "deep": 1}})")
+            .rfind("Decoder: no option called deep", 0) == 0);
 }
 
 TEST_CASE("parity runner: broken files fail") {

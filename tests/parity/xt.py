@@ -63,6 +63,7 @@ LAYER_OPTIONS = {
     "rotary_all_dims": {"rotary_pos_emb": True, "rotary_emb_dim": 8},
     "rotary_interpolated": {"rotary_pos_emb": True, "rotary_interpolation_factor": 2.0},
     "rotary_rescaled": {"rotary_pos_emb": True, "rotary_base_rescale_factor": 4.0},
+    "rotary_odd_dim": {"rotary_pos_emb": True, "rotary_emb_dim": 3, "rotary_base_rescale_factor": 2.0},
     "rotary_one_head": {"rotary_pos_emb": True, "rotate_num_heads": 1},
     "tied_layers": {"weight_tie_layers": True, "depth": 3},
     "custom_layers": {"custom_layers": ["a", "f", "f", "a"], "depth": None},
