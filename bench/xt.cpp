@@ -10,11 +10,11 @@ using namespace weft::bench;
 namespace {
 
 Step decode(int64_t dim, int64_t depth, int64_t heads) {
-  auto net = std::make_shared<xt::TransformerWrapper>(xt::TransformerWrapperConfig{
-      .num_tokens = 256,
-      .max_seq_len = 1024,
-      .attn_layers = std::make_shared<Decoder>(
-          xt::AttentionLayersConfig{.dim = dim, .depth = depth, .heads = heads, .attn_flash = true})});
+  auto net = std::make_shared<xt::TransformerWrapper>(
+      xt::TransformerWrapperConfig{.num_tokens = 256,
+                                   .max_seq_len = 1024,
+                                   .attn_layers = std::make_shared<Decoder>(xt::AttentionLayersConfig{
+                                       .dim = dim, .depth = depth, .heads = heads, .attn_flash = true})});
   auto model = std::make_shared<xt::AutoregressiveWrapper>(xt::AutoregressiveWrapperConfig{.net = net});
   const Tensor prompt = randint(0, 256, {1, 16});
   return [=] { model->generate(prompt, 64); };

@@ -2,7 +2,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/nn/eval_mode.h>
 #include <weft/nn/xt/autoregressive_wrapper.h>
-#include <weft/nn/xt/captured_step.h>
+#include <weft/nn/xt/generation.h>
 #include <weft/nn/xt/next_token.h>
 #include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>

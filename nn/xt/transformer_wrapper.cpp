@@ -213,8 +213,7 @@ Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediat
   if (blocks.empty()) return y;
   Tensors of_memory, rows{slice(y, 1, 0, blocks[0])};
   for (size_t i = 0; i < blocks.size(); ++i) {
-    const int64_t at = blocks[i] + static_cast<int64_t>(i) * memory,
-                  next = i + 1 < blocks.size() ? blocks[i + 1] : n;
+    const int64_t at = blocks[i] + static_cast<int64_t>(i) * memory, next = i + 1 < blocks.size() ? blocks[i + 1] : n;
     of_memory.push_back(slice(y, 1, at, at + memory));
     rows.push_back(slice(y, 1, at + memory, at + memory + next - blocks[i]));
   }

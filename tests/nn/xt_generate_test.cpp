@@ -273,8 +273,7 @@ TEST_CASE("xt generate: contrastive decoding step by step, with a cache and with
   Tensor text = prompts;
   for (int64_t i = 0; i < 4; ++i) {
     const auto last = [&](const auto& net) { return select((*net)(text), 1, -1); };
-    const Tensor logits =
-        contrastive_decode(contrastive_decode(last(expert), last(first)), last(second), 0.2, 0.7);
+    const Tensor logits = contrastive_decode(contrastive_decode(last(expert), last(first)), last(second), 0.2, 0.7);
     text = cat({text, argmax(logits, -1, keepdim)}, 1);
   }
   CHECK(made == slice(text, 1, 5).to_vector<int64_t>());
@@ -289,12 +288,14 @@ TEST_CASE("xt generate: repetition is discouraged as a plain loop does it") {
   const Tensor text = randint(0, c, {b, n}), logits = randn({b, c});
   const auto tokens = text.to_vector<int64_t>();
   const auto given = logits.to_vector<float>();
-  for (const Repetition& how : {Repetition{.penalty = 1.5}, Repetition{.presence_penalty = 0.5, .frequency_penalty = 0.25},
-                                Repetition{.no_repeat_ngram_size = 1}, Repetition{.no_repeat_ngram_size = 2},
-                                Repetition{.no_repeat_ngram_size = 3}, Repetition{.no_repeat_ngram_size = 11},
-                                Repetition{.penalty = 2, .frequency_penalty = -0.5, .no_repeat_ngram_size = 2}}) {
+  for (const Repetition& how :
+       {Repetition{.penalty = 1.5}, Repetition{.presence_penalty = 0.5, .frequency_penalty = 0.25},
+        Repetition{.no_repeat_ngram_size = 1}, Repetition{.no_repeat_ngram_size = 2},
+        Repetition{.no_repeat_ngram_size = 3}, Repetition{.no_repeat_ngram_size = 11},
+        Repetition{.penalty = 2, .frequency_penalty = -0.5, .no_repeat_ngram_size = 2}}) {
     CAPTURE(how.no_repeat_ngram_size);
-    const auto got = discourage(logits, how, text, tensor(start), tensor(std::vector<int64_t>{length})).to_vector<float>();
+    const auto got =
+        discourage(logits, how, text, tensor(start), tensor(std::vector<int64_t>{length})).to_vector<float>();
     for (int64_t i = 0; i < b; ++i) {
       const auto at = [&](int64_t j) { return tokens[static_cast<size_t>(i * n + j)]; };
       for (int64_t token = 0; token < c; ++token) {
@@ -371,7 +372,7 @@ struct Text {
   double sum, score;
 };
 
-void best_first(std::vector<Text>& texts, double Text::* by, size_t keep) {
+void best_first(std::vector<Text>& texts, double Text::*by, size_t keep) {
   std::stable_sort(texts.begin(), texts.end(), [&](const Text& a, const Text& b) { return a.*by > b.*by; });
   if (texts.size() > keep) texts.resize(keep);
 }
@@ -433,8 +434,9 @@ TEST_CASE("xt generate: beam search against a plain one, ragged prompts, with a 
     const auto read = [&](const Tensor& text) { return (*net)(text); };
     for (const auto& [beams, eos, penalty] : {std::tuple{3, 4, 1.0}, {2, 0, 0.0}, {4, 7, -0.5}, {1, 2, 2.0}}) {
       for (const bool cache : {true, false}) {
-        const Beams got = wrapper.beam_search(prompts, 7, {.beams = beams, .eos_token = eos, .length_penalty = penalty,
-                                                           .prompt_lens = lens, .cache_kv = cache});
+        const Beams got = wrapper.beam_search(
+            prompts, 7,
+            {.beams = beams, .eos_token = eos, .length_penalty = penalty, .prompt_lens = lens, .cache_kv = cache});
         for (int64_t row = 0; row < 2; ++row) {
           const Tensor prompt = slice(slice(prompts, 0, row, row + 1), 1, 0, 5 - 2 * row);
           check_beams(got, row, plain_beams(read, prompt, 7, static_cast<size_t>(beams), eos, penalty), 5);
@@ -475,7 +477,8 @@ TEST_CASE("xt generate: with enough beams the best texts of all are found") {
   const Beams one = wrapper.beam_search(prompt, 19, {.beams = 1});
   CHECK(one.tokens.shape() == Shape{1, 1, 19});
   CHECK(one.tokens.to_vector<int64_t>() == greedy.to_vector<int64_t>());
-  CHECK(error_of([&] { wrapper.beam_search(prompt, 2, {.beams = 0}); }) == "beam_search: beams must be positive, got 0");
+  CHECK(error_of([&] { wrapper.beam_search(prompt, 2, {.beams = 0}); }) ==
+        "beam_search: beams must be positive, got 0");
   CHECK(error_of([&] { wrapper.beam_search(select(prompt, 0, 0), 2); }) ==
         "beam_search: expected prompts [batch, length], got [3]");
 }
@@ -487,16 +490,17 @@ TEST_CASE("xt generate: beams share a context, and repeat nothing that they must
   const Tensor prompts = randint(0, 11, {2, 3}), context = randn({2, 5, 12}, {.dtype = float64}),
                mask = mask_of(5, {5, 2});
   const NoGrad guard;
-  const Beams got = wrapper.beam_search(
-      prompts, 6, {.beams = 3, .eos_token = 1, .call = {.context = context, .context_mask = mask}});
+  const Beams got =
+      wrapper.beam_search(prompts, 6, {.beams = 3, .eos_token = 1, .call = {.context = context, .context_mask = mask}});
   for (int64_t row = 0; row < 2; ++row) {
     const auto read = [&](const Tensor& text) {
-      return (*net)(text, Call{.context = slice(context, 0, row, row + 1), .context_mask = slice(mask, 0, row, row + 1)});
+      return (*net)(text,
+                    Call{.context = slice(context, 0, row, row + 1), .context_mask = slice(mask, 0, row, row + 1)});
     };
     check_beams(got, row, plain_beams(read, slice(prompts, 0, row, row + 1), 6, 3, 1, 1.0), 0);
   }
-  const Beams varied = wrapper.beam_search(prompts, 8, {.beams = 3, .call = {.context = context},
-                                                        .repetition = {.no_repeat_ngram_size = 1}});
+  const Beams varied = wrapper.beam_search(
+      prompts, 8, {.beams = 3, .call = {.context = context}, .repetition = {.no_repeat_ngram_size = 1}});
   for (int64_t row = 0; row < 2; ++row)
     for (int64_t beam = 0; beam < 3; ++beam) {
       auto all = cat({select(prompts, 0, row), select(select(varied.tokens, 0, row), 0, beam)}, 0).to_vector<int64_t>();
