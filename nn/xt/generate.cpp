@@ -174,7 +174,7 @@ Tensor Generation::run() {
     if (options_.on_token) options_.on_token(squeeze(token_, 1).clone());
     if (!options_.eos_token) continue;
     states_.push_back(generator_.state());
-    if ((watched || made_ % kStepsACheck == 0) && all_ended()) break;
+    if ((watched || made_ % kStepsACheck == 0 || steps_left_ == 0) && all_ended()) break;
   }
   return made();
 }

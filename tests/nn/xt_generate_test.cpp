@@ -243,6 +243,17 @@ TEST_CASE("xt generate: eos ends rows, one-dimensional prompts, tokens as they c
         }) == "generate: a prompt ends in masked tokens: give its prompt_lens");
 }
 
+TEST_CASE("xt generate: filters refuse what has no meaning") {
+  const Tensor logits = randn({2, 5});
+  CHECK(error_of([&] { top_k(logits, 0.5, 0); }) == "top_k: 0 tokens would be kept");
+  CHECK(error_of([&] { top_p(logits, 1.5); }) == "top_p: thres must be in (0, 1], got 1.5");
+  CHECK(error_of([&] { min_p(logits, 1.5); }) == "min_p: min_p must be in [0, 1], got 1.5");
+  CHECK(error_of([&] { top_a(logits, -1); }) == "top_a: min_p_pow must not be negative, got -1");
+  CHECK(error_of([&] { top_a(logits, 1, 2); }) == "top_a: min_p_ratio must be in [0, 1], got 2");
+  CHECK(error_of([&] { min_p(logits[0]); }) == "top_a: expected logits [batch, tokens], got float32 [5]");
+  CHECK(error_of([&] { sample(logits, 1, nullptr, default_generator()); }).empty());
+}
+
 TEST_CASE("xt generate: contrastive decoding has the original's numbers") {
   const double never = -INFINITY;
   const Tensor expert = tensor(std::vector<double>{1, 2.5, -0.5, 2, 0.1, 0.2, 3, -1}, {2, 4}),
