@@ -124,7 +124,8 @@ void add_model_cases() {
   add("step/xt_512x12/1x1024", [] { return xt_decoder(1, 1024, false); });
   // A token reads every weight once: 38 million.
   for (const auto& [dtype, name] : {std::pair{bfloat16, "bf16"}, {float32, "fp32"}})
-    add(std::string("decode/xt_512x12/1x256/") + name, [dtype = dtype] { return xt_decode(dtype); }, 0,
+    add(
+        std::string("decode/xt_512x12/1x256/") + name, [dtype = dtype] { return xt_decode(dtype); }, 0,
         256 * 38e6 * static_cast<double>(size_of(dtype)), false);
   add("step/xtransformer_512_6+6/1x1024", xt_encoder_decoder);
   add("step/vit_512x6/256_32", xt_vit);

@@ -132,7 +132,9 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
   mask_ = both(call_.mask, padding_);
   own_keys_ = both(mask_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
-  if (!cache || !cache->first_pass() || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
+  if (!cache || !cache->first_pass() ||
+      (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty()))
+    return;
   check(!cache->fixed() || cache->key_mask.size() > 0, m_.name(), ": a mask of keys after the cache was fixed without");
   if (cache->key_mask.size() == 0 && memories_ + seen_ > 0) {
     const Tensor of_mems = seen_ == 0 ? element(call_.mem_masks, 0) : Tensor();

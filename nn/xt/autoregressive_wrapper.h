@@ -97,13 +97,6 @@ class AutoregressiveWrapper : public Module {
   AutoregressiveWrapperConfig config_;
 };
 
-/// What generate needs to know of its arguments: prompts as [b, t], and the call of a model that reads them.
-struct Prompts {
-  Tensor tokens;  ///< int64 [b, t], each row's end at the right
-  Tensor start;   ///< int64 [b], where rows begin; undefined: at 0
-};
-Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens, const Call& call, int64_t pad_value);
-
 /// Moves each row's first lens[i] tokens to the right end and fills the left with pad_value. tokens: int64 [b, t]
 Tensor align_right(const Tensor& tokens, const Tensor& lens, int64_t pad_value);
 

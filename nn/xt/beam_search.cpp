@@ -2,7 +2,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/nn/eval_mode.h>
 #include <weft/nn/xt/autoregressive_wrapper.h>
-#include <weft/nn/xt/captured_step.h>
+#include <weft/nn/xt/generation.h>
 #include <weft/nn/xt/next_token.h>
 #include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
@@ -141,7 +141,7 @@ Beams BeamSearch::run() {
       advance(next_(flatten(slice(text_, 2, 0, t_ + made_), 0, 1)));
     }
     ++made_;
-    if ((text_.device().is_cpu() || made_ % kStepsACheck == 0) && ended()) break;
+    if ((text_.device().is_cpu() || made_ % kStepsACheck == 0 || steps_left_ == 0) && ended()) break;
   }
   return result();
 }

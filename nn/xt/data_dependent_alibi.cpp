@@ -38,7 +38,9 @@ Tensor DataDependentAlibi::bias(const Tensor& x, int64_t n, const SublayerArgume
   }
   const Tensor all = args.cache ? args.cache->forget_gates.get() : sums, own = slice(sums, -1, sums.size(-1) - n);
   if (causal_) return differences(own, all);
-  const auto of = [&](int64_t from, int64_t to) { return differences(slice(own, 1, from, to), slice(all, 1, from, to)); };
+  const auto of = [&](int64_t from, int64_t to) {
+    return differences(slice(own, 1, from, to), slice(all, 1, from, to));
+  };
   const int64_t m = all.size(-1);
   const Tensor i = query_places(args.places, n, m, x.device()), j = places(0, m, x.device());
   return where(le(j, i), of(0, heads_), neg(of(heads_, 2 * heads_)));

@@ -2,7 +2,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/nn/eval_mode.h>
 #include <weft/nn/xt/autoregressive_wrapper.h>
-#include <weft/nn/xt/captured_step.h>
+#include <weft/nn/xt/generation.h>
 #include <weft/nn/xt/next_token.h>
 #include <weft/nn/xt/places.h>
 #include <weft/ops/create.h>
@@ -176,7 +176,7 @@ Tensor Generation::run() {
     if (options_.on_token) options_.on_token(squeeze(token_, 1).clone());
     if (!options_.eos_token) continue;
     states_.push_back(generator_.state());
-    if ((watched || made_ % kStepsACheck == 0) && all_ended()) break;
+    if ((watched || made_ % kStepsACheck == 0 || steps_left_ == 0) && all_ended()) break;
   }
   return made();
 }

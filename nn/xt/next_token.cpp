@@ -54,8 +54,8 @@ int64_t NextToken::steps() const {
   const Call& c = options_.call;
   if (net_.config().memory_tokens_interspersed_every) return 0;  // some steps read memory tokens too
   if (!cache_ || cache_->fixed() || cache_->length() == 0 || c.attn_bias.defined() || c.pos.defined()) return 0;
-  const bool limited = net_.max_seq_len() > 0 &&
-                       (options_.restrict_to_max_seq_len || !net_.can_cache_kv_outside_max_seq_len());
+  const bool limited =
+      net_.max_seq_len() > 0 && (options_.restrict_to_max_seq_len || !net_.can_cache_kv_outside_max_seq_len());
   return limited ? std::max<int64_t>(0, net_.max_seq_len() - cache_->tokens) : std::numeric_limits<int64_t>::max();
 }
 

@@ -41,10 +41,15 @@ Tensor top_p(const Tensor& logits, double thres) {
   return scatter(logits, 1, indices, masked_fill(values, gt(before, thres), kNever));
 }
 
-Tensor min_p(const Tensor& logits, double min_p) { return top_a(logits, 1, min_p); }
+Tensor min_p(const Tensor& logits, double min_p) {
+  check(min_p >= 0 && min_p <= 1, "min_p: min_p must be in [0, 1], got ", min_p);
+  return top_a(logits, 1, min_p);
+}
 
 Tensor top_a(const Tensor& logits, double min_p_pow, double min_p_ratio) {
   check_logits("top_a", logits);
+  check(min_p_pow >= 0, "top_a: min_p_pow must not be negative, got ", min_p_pow);
+  check(min_p_ratio >= 0 && min_p_ratio <= 1, "top_a: min_p_ratio must be in [0, 1], got ", min_p_ratio);
   const Tensor p = softmax(logits, -1);
   return masked_fill(logits, lt(p, pow(amax(p, -1, keepdim), min_p_pow) * min_p_ratio), kNever);
 }

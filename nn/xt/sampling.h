@@ -33,8 +33,8 @@ struct Repetition {
   int64_t no_repeat_ngram_size = 0;  ///< no run of so many tokens comes twice; 0: any may
   bool any() const;
 };
-/// logits [b, c] with that done. text: int64 [b, n]; row i's tokens are those from place start[i] (int64 [b]; undefined:
-/// 0) up to length (int64 [1], on the text's device). What is elsewhere does not count.
+/// logits [b, c] with that done. text: int64 [b, n]; row i's tokens are those from place start[i] (int64 [b];
+/// undefined: 0) up to length (int64 [1], on the text's device). What is elsewhere does not count.
 Tensor discourage(const Tensor& logits, const Repetition& how, const Tensor& text, const Tensor& start,
                   const Tensor& length);
 void check_repetition(const char* owner, const Repetition& how);

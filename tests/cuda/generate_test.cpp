@@ -20,7 +20,8 @@ std::shared_ptr<TransformerWrapper> model(const char* options, TransformerWrappe
   const auto net = std::make_shared<TransformerWrapper>(c);
   net->to(float64);
   const NoGrad guard;
-  for (auto& [name, p] : net->named_parameters()) Tensor(p).copy_(p.detach() + randn(p.shape(), {.dtype = float64}) * 0.3);
+  for (auto& [name, p] : net->named_parameters())
+    Tensor(p).copy_(p.detach() + randn(p.shape(), {.dtype = float64}) * 0.3);
   return net;
 }
 

@@ -243,6 +243,17 @@ TEST_CASE("xt generate: eos ends rows, one-dimensional prompts, tokens as they c
         }) == "generate: a prompt ends in masked tokens: give its prompt_lens");
 }
 
+TEST_CASE("xt generate: filters refuse what has no meaning") {
+  const Tensor logits = randn({2, 5});
+  CHECK(error_of([&] { top_k(logits, 0.5, 0); }) == "top_k: 0 tokens would be kept");
+  CHECK(error_of([&] { top_p(logits, 1.5); }) == "top_p: thres must be in (0, 1], got 1.5");
+  CHECK(error_of([&] { min_p(logits, 1.5); }) == "min_p: min_p must be in [0, 1], got 1.5");
+  CHECK(error_of([&] { top_a(logits, -1); }) == "top_a: min_p_pow must not be negative, got -1");
+  CHECK(error_of([&] { top_a(logits, 1, 2); }) == "top_a: min_p_ratio must be in [0, 1], got 2");
+  CHECK(error_of([&] { min_p(logits[0]); }) == "top_a: expected logits [batch, tokens], got float32 [5]");
+  CHECK(error_of([&] { sample(logits, 1, nullptr, default_generator()); }).empty());
+}
+
 TEST_CASE("xt generate: contrastive decoding has the original's numbers") {
   const double never = -INFINITY;
   const Tensor expert = tensor(std::vector<double>{1, 2.5, -0.5, 2, 0.1, 0.2, 3, -1}, {2, 4}),
@@ -273,8 +284,7 @@ TEST_CASE("xt generate: contrastive decoding step by step, with a cache and with
   Tensor text = prompts;
   for (int64_t i = 0; i < 4; ++i) {
     const auto last = [&](const auto& net) { return select((*net)(text), 1, -1); };
-    const Tensor logits =
-        contrastive_decode(contrastive_decode(last(expert), last(first)), last(second), 0.2, 0.7);
+    const Tensor logits = contrastive_decode(contrastive_decode(last(expert), last(first)), last(second), 0.2, 0.7);
     text = cat({text, argmax(logits, -1, keepdim)}, 1);
   }
   CHECK(made == slice(text, 1, 5).to_vector<int64_t>());
@@ -289,12 +299,14 @@ TEST_CASE("xt generate: repetition is discouraged as a plain loop does it") {
   const Tensor text = randint(0, c, {b, n}), logits = randn({b, c});
   const auto tokens = text.to_vector<int64_t>();
   const auto given = logits.to_vector<float>();
-  for (const Repetition& how : {Repetition{.penalty = 1.5}, Repetition{.presence_penalty = 0.5, .frequency_penalty = 0.25},
-                                Repetition{.no_repeat_ngram_size = 1}, Repetition{.no_repeat_ngram_size = 2},
-                                Repetition{.no_repeat_ngram_size = 3}, Repetition{.no_repeat_ngram_size = 11},
-                                Repetition{.penalty = 2, .frequency_penalty = -0.5, .no_repeat_ngram_size = 2}}) {
+  for (const Repetition& how :
+       {Repetition{.penalty = 1.5}, Repetition{.presence_penalty = 0.5, .frequency_penalty = 0.25},
+        Repetition{.no_repeat_ngram_size = 1}, Repetition{.no_repeat_ngram_size = 2},
+        Repetition{.no_repeat_ngram_size = 3}, Repetition{.no_repeat_ngram_size = 11},
+        Repetition{.penalty = 2, .frequency_penalty = -0.5, .no_repeat_ngram_size = 2}}) {
     CAPTURE(how.no_repeat_ngram_size);
-    const auto got = discourage(logits, how, text, tensor(start), tensor(std::vector<int64_t>{length})).to_vector<float>();
+    const auto got =
+        discourage(logits, how, text, tensor(start), tensor(std::vector<int64_t>{length})).to_vector<float>();
     for (int64_t i = 0; i < b; ++i) {
       const auto at = [&](int64_t j) { return tokens[static_cast<size_t>(i * n + j)]; };
       for (int64_t token = 0; token < c; ++token) {
@@ -371,7 +383,7 @@ struct Text {
   double sum, score;
 };
 
-void best_first(std::vector<Text>& texts, double Text::* by, size_t keep) {
+void best_first(std::vector<Text>& texts, double Text::*by, size_t keep) {
   std::stable_sort(texts.begin(), texts.end(), [&](const Text& a, const Text& b) { return a.*by > b.*by; });
   if (texts.size() > keep) texts.resize(keep);
 }
@@ -433,8 +445,9 @@ TEST_CASE("xt generate: beam search against a plain one, ragged prompts, with a 
     const auto read = [&](const Tensor& text) { return (*net)(text); };
     for (const auto& [beams, eos, penalty] : {std::tuple{3, 4, 1.0}, {2, 0, 0.0}, {4, 7, -0.5}, {1, 2, 2.0}}) {
       for (const bool cache : {true, false}) {
-        const Beams got = wrapper.beam_search(prompts, 7, {.beams = beams, .eos_token = eos, .length_penalty = penalty,
-                                                           .prompt_lens = lens, .cache_kv = cache});
+        const Beams got = wrapper.beam_search(
+            prompts, 7,
+            {.beams = beams, .eos_token = eos, .length_penalty = penalty, .prompt_lens = lens, .cache_kv = cache});
         for (int64_t row = 0; row < 2; ++row) {
           const Tensor prompt = slice(slice(prompts, 0, row, row + 1), 1, 0, 5 - 2 * row);
           check_beams(got, row, plain_beams(read, prompt, 7, static_cast<size_t>(beams), eos, penalty), 5);
@@ -475,7 +488,8 @@ TEST_CASE("xt generate: with enough beams the best texts of all are found") {
   const Beams one = wrapper.beam_search(prompt, 19, {.beams = 1});
   CHECK(one.tokens.shape() == Shape{1, 1, 19});
   CHECK(one.tokens.to_vector<int64_t>() == greedy.to_vector<int64_t>());
-  CHECK(error_of([&] { wrapper.beam_search(prompt, 2, {.beams = 0}); }) == "beam_search: beams must be positive, got 0");
+  CHECK(error_of([&] { wrapper.beam_search(prompt, 2, {.beams = 0}); }) ==
+        "beam_search: beams must be positive, got 0");
   CHECK(error_of([&] { wrapper.beam_search(select(prompt, 0, 0), 2); }) ==
         "beam_search: expected prompts [batch, length], got [3]");
 }
@@ -487,16 +501,17 @@ TEST_CASE("xt generate: beams share a context, and repeat nothing that they must
   const Tensor prompts = randint(0, 11, {2, 3}), context = randn({2, 5, 12}, {.dtype = float64}),
                mask = mask_of(5, {5, 2});
   const NoGrad guard;
-  const Beams got = wrapper.beam_search(
-      prompts, 6, {.beams = 3, .eos_token = 1, .call = {.context = context, .context_mask = mask}});
+  const Beams got =
+      wrapper.beam_search(prompts, 6, {.beams = 3, .eos_token = 1, .call = {.context = context, .context_mask = mask}});
   for (int64_t row = 0; row < 2; ++row) {
     const auto read = [&](const Tensor& text) {
-      return (*net)(text, Call{.context = slice(context, 0, row, row + 1), .context_mask = slice(mask, 0, row, row + 1)});
+      return (*net)(text,
+                    Call{.context = slice(context, 0, row, row + 1), .context_mask = slice(mask, 0, row, row + 1)});
     };
     check_beams(got, row, plain_beams(read, slice(prompts, 0, row, row + 1), 6, 3, 1, 1.0), 0);
   }
-  const Beams varied = wrapper.beam_search(prompts, 8, {.beams = 3, .call = {.context = context},
-                                                        .repetition = {.no_repeat_ngram_size = 1}});
+  const Beams varied = wrapper.beam_search(
+      prompts, 8, {.beams = 3, .call = {.context = context}, .repetition = {.no_repeat_ngram_size = 1}});
   for (int64_t row = 0; row < 2; ++row)
     for (int64_t beam = 0; beam < 3; ++beam) {
       auto all = cat({select(prompts, 0, row), select(select(varied.tokens, 0, row), 0, beam)}, 0).to_vector<int64_t>();

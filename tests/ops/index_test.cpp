@@ -131,3 +131,43 @@ TEST_CASE("multinomial: draws follow the weights, without replacement never twic
   CHECK(same(randperm(50, a), randperm(50, b)));
   CHECK(!same(randperm(50, a), arange(50)));
 }
+
+TEST_CASE("index_copy_ writes what index_copy returns, into the memory itself") {
+  Generator g(3);
+  for (int64_t dim : {0, 1, -1}) {
+    Tensor x = randn({4, 5, 6}, {}, g);
+    const Tensor index = tensor(std::vector<int64_t>{3, 0, 3});
+    Shape shape = x.shape();
+    shape[dim < 0 ? dim + 3 : dim] = 3;
+    const Tensor source = randn(shape, {}, g), want = index_copy(x, dim, index, source);
+    const void* memory = x.raw_data();
+    index_copy_(x, dim, index, source);
+    CHECK(same(x, want));
+    CHECK(x.raw_data() == memory);
+    Tensor whole = zeros({4, 9, 6});
+    index_copy_(whole.slice(1, 2, 7), 1, tensor(std::vector<int64_t>{4}), ones({4, 1, 6}));  // a view
+    CHECK(same(whole.slice(1, 6, 7), ones({4, 1, 6})));
+    CHECK(whole.sum().item() == 24);
+  }
+  const auto error = [](auto&& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  const Tensor one = tensor(std::vector<int64_t>{1});
+  Tensor x = zeros({3, 2});
+  CHECK(error([&] {
+          index_copy_(x, 0, tensor(std::vector<int64_t>{3}), ones({1, 2}));
+        }) == "index_copy_: index 3 is out of range for dim 0 of size 3");
+  CHECK(error([&] {
+          index_copy_(x, 0, one, ones({2, 2}));
+        }) == "index_copy_: expected a source of shape [1, 2], got [2, 2]");
+  Tensor w = zeros({3, 2}, {.requires_grad = true});
+  CHECK(error([&] { index_copy_(w, 0, one, ones({1, 2})); }).find("requires a gradient") != std::string::npos);
+  const Tensor y = sum(square(mul(w, x)));  // has kept x
+  index_copy_(x, 0, one, ones({1, 2}));
+  CHECK(error([&] { y.backward(); }).find("changed") != std::string::npos);
+}

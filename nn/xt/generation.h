@@ -1,6 +1,7 @@
-// CapturedStep: one step of a loop, on a GPU recorded once and replayed. Not for users.
+// What generate and beam_search share: their arguments made plain, and a step that a GPU records. Not for users.
 #pragma once
 
+#include <weft/nn/xt/call.h>
 #include <weft/ops/random.h>
 #ifdef WEFT_CUDA
 #include <weft/cuda/graph.h>
@@ -11,6 +12,13 @@
 #include <optional>
 
 namespace weft::xt {
+
+struct Prompts {
+  Tensor tokens;  // int64 [b, t], each row's end at the right
+  Tensor start;   // int64 [b], where rows begin; undefined: at 0
+};
+/// given: [b, t] or [t], as generate takes them; lens: int64 [b] or undefined.
+Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens, const Call& call, int64_t pad_value);
 
 /// Runs a step that changes the device's memory alone and draws from default_generator() alone.
 class CapturedStep {
@@ -29,8 +37,8 @@ class CapturedStep {
 
  private:
 #ifdef WEFT_CUDA
-  static constexpr int kWarmup = 2;             // runs as they are: they choose algorithms
-  static constexpr int64_t kWorthCapture = 8;   // steps
+  static constexpr int kWarmup = 2;            // runs as they are: they choose algorithms
+  static constexpr int64_t kWorthCapture = 8;  // steps
   bool replayed(int64_t steps_left) {
     if (given_up_ || runs_++ < kWarmup) return false;
     if (!graph_ && !capture_ && steps_left < kWorthCapture) return false;
