@@ -6,9 +6,11 @@
 #include <weft/ops/attention.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce.h>
+#include <weft/ops/rotary.h>
 #include <weft/ops/scan.h>
 #include <weft/ops/shape.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace weft::flash {
@@ -57,14 +59,21 @@ FLASH::FLASH(const FLASHConfig& c)
 }
 
 Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
-  const Stream out = (*this)(Stream{x, {}}, mask);
+  check_input("FLASH", x, config_.dim, mask);
+  check(x.size(1) > 0, "FLASH: expected at least one token, got ", x.shape());
+  const Stream out = (*this)(Stream{x, {}}, mask, places(x.size(1)));
   return out.x + out.branch;
 }
 
-Stream FLASH::operator()(const Stream& stream, const Tensor& mask) const {
-  check_input("FLASH", stream.x, config_.dim, mask);
-  check(stream.x.size(1) > 0, "FLASH: expected at least one token, got ", stream.x.shape());
+Places FLASH::places(int64_t n) const {
+  check(n > 0, "FLASH: expected at least one token");
+  const int64_t longest = std::min(n, config_.group_size);
+  return {config_.rotary_pos_emb ? config_.rotary_pos_emb->angles(n) : Tensor(),
+          rel_pos_bias_.buckets(longest, longest)};
+}
 
+Stream FLASH::operator()(const Stream& stream, const Tensor& mask, const Places& places) const {
+  check_input("FLASH", stream.x, config_.dim, mask);
   auto [x, normed] = add_norm(*norm_, stream.x, stream.branch);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
   if (config_.shift_tokens) normed = shift_tokens(normed);
@@ -73,24 +82,25 @@ Stream FLASH::operator()(const Stream& stream, const Tensor& mask) const {
   const Tensors hidden = linear_chunk(normed, to_hidden.weight, to_hidden.bias, 2, Activation::silu);
   const Tensor &v = hidden[0], &gate = hidden[1];                                // [b, n, e]
   Tensor qk = qk_offset_scale_(to_qk_.at<Linear>(0)(normed, Activation::silu));  // [b, n, 4, s]
-  if (config_.rotary_pos_emb) qk = config_.rotary_pos_emb->rotate_queries_or_keys(qk, -3);
+  if (places.angles.defined()) qk = rotary(qk, places.angles, {.seq_dim = -3});
   const Tensors heads = unbind(qk, 2);
   const Tensor &quad_q = heads[0], &lin_q = heads[1], &quad_k = heads[2];  // [b, n, s]
   Tensor lin_k = heads[3];
   if (mask.defined()) lin_k = masked_fill(lin_k, logical_not(unsqueeze(mask, -1)), 0);
 
-  const Tensor attended = quadratic(quad_q, quad_k, v, mask);
+  const Tensor attended = quadratic(quad_q, quad_k, v, mask, places);
   const Tensor linear = linear_attention(lin_q, lin_k, v, mask);
   return {x, to_out_(linear.defined() ? mul_sum(gate, attended, linear) : gate * attended)};
 }
 
 // q, k: [b, n, s], v: [b, n, e], mask: [b, n] or none → [b, n, e]
-Tensor FLASH::quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
+Tensor FLASH::quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
+                        const Places& places) const {
   return in_groups(q.size(1), config_.group_size, [&](int64_t from, int64_t to, int64_t size) {
     const auto in = [&](const Tensor& t) { return group(t, from, to, size).to(v.dtype()); };
     return scaled_dot_product_attention(in(q), in(k), in(v),  // a group counts as a head
                                         {.mask = mask.defined() ? unsqueeze(group(mask, from, to, size), 2) : mask,
-                                         .bias = rel_pos_bias_.bias(size, size),
+                                         .bias = rel_pos_bias_.bias(places.buckets, size),
                                          .causal = config_.causal,
                                          .dropout = is_training() ? config_.dropout : 0,
                                          .scale = 1 / static_cast<double>(config_.group_size),

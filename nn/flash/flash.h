@@ -47,6 +47,12 @@ struct Stream {
   Tensor x, branch;
 };
 
+/// What depends on places in the text alone, the same for all layers of a model that have one rotary embedding.
+struct Places {
+  Tensor angles;   ///< of queries and keys, [n, features that turn / 2]; undefined where none turn
+  Tensor buckets;  ///< of the distances within a group
+};
+
 /// A gated attention unit whose cost grows with n, not n²:
 ///
 ///   out = to_out(gate ∘ (quadratic + linear)) + x
@@ -67,13 +73,15 @@ class FLASH : public Module {
   /// mask: [b, n], true at real tokens, or undefined.
   Tensor operator()(const Tensor& x, const Tensor& mask) const;
   /// The same between other layers: the addition before it joins its norm, its own is left to the next layer.
-  Stream operator()(const Stream& stream, const Tensor& mask) const;
+  Stream operator()(const Stream& stream, const Tensor& mask, const Places& places) const;
+  /// Of a text of n tokens.
+  Places places(int64_t n) const;
   using Module::operator();
   std::string name() const override { return "FLASH"; }
   const FLASHConfig& config() const { return config_; }
 
  private:
-  Tensor quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const;
+  Tensor quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Places& places) const;
   Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const;
 
   FLASHConfig config_;

@@ -52,7 +52,9 @@ Tensor FLASHTransformer::operator()(const Tensor& tokens, const Tensor& mask) co
   check(tokens.dim() == 2, "FLASHTransformer: expected tokens [batch, length], got ", tokens.shape());
   const Tensor x = token_emb_(tokens);  // [b, n, d]
   Stream stream{Autocast::apply(x + abs_pos_emb_(x)), {}};
-  for (int64_t i = 0; i < layers_.size(); ++i) stream = layers_.at<FLASH>(i)(stream, mask);
+  Places places;
+  if (layers_.size() > 0) places = layers_.at<FLASH>(0).places(tokens.size(1));
+  for (int64_t i = 0; i < layers_.size(); ++i) stream = layers_.at<FLASH>(i)(stream, mask, places);
   return to_logits_[1](add_norm(to_logits_[0], stream.x, stream.branch).second);
 }
 

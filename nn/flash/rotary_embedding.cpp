@@ -67,13 +67,17 @@ Tensor RotaryEmbedding::forward(const Tensor& positions) const {
   return flatten(expand(angles, pairs), -2, -1);
 }
 
+Tensor RotaryEmbedding::angles(int64_t n, int64_t offset) const {
+  const Tensor f = frequencies();
+  const auto first = static_cast<double>(offset), last = first + static_cast<double>(n);
+  Tensor positions = arange(first, last, 1, {.dtype = f.dtype(), .device = f.device()});
+  if (config_.interpolate_factor != 1) positions = positions / config_.interpolate_factor;
+  return unsqueeze(positions, -1) * f;
+}
+
 Tensor RotaryEmbedding::rotate_queries_or_keys(const Tensor& t, int64_t seq_dim, int64_t offset) const {
   check(seq_dim <= -2 && t.dim() >= -seq_dim, "rotate_queries_or_keys: seq_dim ", seq_dim, " does not fit ", t.shape());
-  const Tensor f = frequencies();
-  const auto first = static_cast<double>(offset), last = first + static_cast<double>(t.size(seq_dim));
-  const Tensor positions = arange(first, last, 1, {.dtype = f.dtype(), .device = t.device()});
-  const Tensor angles = unsqueeze(positions / config_.interpolate_factor, -1) * f;  // [n, r / 2]
-  return rotary(t, angles, {.seq_dim = seq_dim});
+  return rotary(t, angles(t.size(seq_dim), offset), {.seq_dim = seq_dim});
 }
 
 Tensor apply_rotary_emb(const Tensor& freqs, const Tensor& t, int64_t start_index, double scale) {

@@ -35,6 +35,8 @@ class RotaryEmbedding : public Module {
 
   /// Angles of the given positions, each twice: [...] → [..., 2·freqs.size()].
   Tensor forward(const Tensor& positions) const override;
+  /// What pair k turns by at the positions offset … offset + n - 1, in radians: [n, freqs.size()].
+  Tensor angles(int64_t n, int64_t offset = 0) const;
   /// t: [..., n, ..., d] with the positions offset … offset + n - 1 along seq_dim (negative) → the same shape.
   Tensor rotate_queries_or_keys(const Tensor& t, int64_t seq_dim = -2, int64_t offset = 0) const;
   std::string name() const override { return "RotaryEmbedding"; }

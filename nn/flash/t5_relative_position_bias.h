@@ -28,11 +28,16 @@ class T5RelativePositionBias : public Module {
   Tensor forward(const Tensor& scores) const override;
   /// The bias of i queries and j keys.
   Tensor bias(int64_t i, int64_t j) const;
+  /// The buckets of the distances from 1 - i to j - 1: int64 [i + j - 1]. Layers that differ in weights alone share it.
+  Tensor buckets(int64_t i, int64_t j) const;
+  /// The bias of n queries and as many keys, from buckets(m, m) for an m of at least n.
+  Tensor bias(const Tensor& buckets, int64_t n) const;
   /// The bucket of a key at this distance (positive: after the query).
   int64_t bucket(int64_t distance) const;
   std::string name() const override { return "T5RelativePositionBias"; }
 
  private:
+  Tensor of_distances(const Tensor& buckets, int64_t i, int64_t j) const;
   T5RelativePositionBiasConfig config_;
   Embedding relative_attention_bias_;
 };
