@@ -17,8 +17,9 @@ bool is_late(cudaError_t status) {
 void check_cuda(cudaError_t status, const char* op) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that can be recovered from is not to be met again
-  fail(op, ": CUDA error: ", cudaGetErrorString(status),
-       is_late(status) ? " (met here; a kernel before may have made it: CUDA_LAUNCH_BLOCKING=1 shows which)" : "");
+  throw DeviceError(
+      concat(op, ": CUDA error: ", cudaGetErrorString(status),
+             is_late(status) ? " (met here; a kernel before may have made it: CUDA_LAUNCH_BLOCKING=1 shows which)" : ""));
 }
 
 int device_count() {

@@ -21,6 +21,12 @@ class OutOfMemory : public Error {
   using Error::Error;
 };
 
+/// A device refused or failed what it was asked for.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Appends a value to a message; add an overload next to a type to make it printable in errors.
 inline void put(std::string& s, std::string_view v) { s += v; }
 inline void put(std::string& s, const char* v) { s += v; }

@@ -1,5 +1,6 @@
 // Ten wrong uses, each with its exact message; and running out of memory, after which the program goes on.
 #include <doctest/doctest.h>
+#include <weft/ops/kernel.h>
 #include <weft/weft.h>
 
 #include <thread>
@@ -64,6 +65,21 @@ TEST_CASE("default device: for a scope, for one thread, and never one that is no
   CHECK_THROWS_AS(set_default_device(Device::cuda(99)), Error);
 #endif
   CHECK(default_device() == before);
+}
+
+TEST_CASE("errors: where a device fails, the message tells the kernel and the shapes") {
+  void (*const kernel)(const Tensor&, const Tensor&, int64_t, Tensor&) =
+      [](const Tensor&, const Tensor&, int64_t n, Tensor&) {
+        if (n == 3) throw DeviceError("softmax: CUDA error: invalid argument");
+        if (n == 4) throw Error("softmax: another");
+      };
+  const Tensor x = zeros({2, 3});
+  Tensor y = zeros({4}, {.dtype = int64});
+  CHECK_THROWS_WITH_AS(detail::on_device("softmax", kernel, x, Tensor(), 3, y),
+                       "softmax: CUDA error: invalid argument; the kernel softmax was given float32 [2, 3] int64 [4]",
+                       DeviceError);
+  CHECK_THROWS_WITH(detail::on_device("softmax", kernel, x, Tensor(), 4, y), "softmax: another");
+  CHECK_NOTHROW(detail::on_device("softmax", kernel, x, Tensor(), 5, y));
 }
 
 TEST_CASE("errors: out of memory is an exception, and the program goes on") {
