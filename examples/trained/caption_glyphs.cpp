@@ -21,7 +21,7 @@ using namespace weft::examples;
 constexpr int64_t kPad = 0, kBegin = 1, kEnd = 2, kSpace = 3, kA = 4, kTokens = kA + 26;
 
 struct Command {
-  Training training{.steps = 3000, .lr = 2e-3};
+  Training training{.steps = 1500, .lr = 2e-3};
   std::string fonts = kFontFolder;
   int64_t dim = 96, depth = 4, decoder_depth = 2, patch = 6;
   double distort = 0.1, dropout = 0.1;
