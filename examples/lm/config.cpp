@@ -94,7 +94,9 @@ TrainConfig preset(const std::string& name, const std::string& model) {
   const bool gpt = model == "gpt";
   if (gpt) c.embedding_init = 1;  // they start small already, with deviation √(2 / dim)
   if (name.empty()) {
-    if (gpt) c.model_options = R"({"dim": 256, "depth": 4, "heads": 4, "ff_mult": 2.5, "shift_tokens": 1})";
+    if (gpt)
+      c.model_options =
+          R"({"dim": 256, "depth": 4, "heads": 4, "ff_mult": 2.5, "shift_tokens": 1, "add_value_residual": true})";
     return c;
   }
   if (name == "flash-paper") {
@@ -113,7 +115,8 @@ TrainConfig preset(const std::string& name, const std::string& model) {
     c.model_options =
         R"({"dim": 128, "depth": 6, "group_size": 64, "query_key_dim": 32, "expansion_factor": 1.5, "laplace_attn_fn": true})";
     if (gpt)
-      c.model_options = R"({"dim": 128, "depth": 4, "heads": 4, "attn_dim_head": 32, "ff_mult": 2, "shift_tokens": 1})";
+      c.model_options =
+          R"({"dim": 128, "depth": 4, "heads": 4, "attn_dim_head": 32, "ff_mult": 2, "shift_tokens": 1, "add_value_residual": true})";
     c.seq_len = 256, c.batch = 4, c.steps = 0, c.time_limit = 3;
     c.lr = 4e-3, c.beta2 = 0.98, c.weight_decay = 0.1, c.schedule = "wsd", c.warmup = 150, c.decay = 0.8;
     c.valid_every = 500, c.valid_windows = 128, c.sample_every = 0, c.save_every = 1000;
@@ -123,7 +126,9 @@ TrainConfig preset(const std::string& name, const std::string& model) {
     // At most a GPU's five minutes: the default model, wider and longer, on batches that fill the device. Eight passes over
     // Eigen's headers; with three times as many the held-out text gets harder to predict again.
     c.model_options = R"({"dim": 512, "depth": 8, "group_size": 256, "query_key_dim": 128, "laplace_attn_fn": true})";
-    if (gpt) c.model_options = R"({"dim": 512, "depth": 6, "heads": 8, "ff_mult": 2.5, "shift_tokens": 1})";
+    if (gpt)
+      c.model_options =
+          R"({"dim": 512, "depth": 6, "heads": 8, "ff_mult": 2.5, "shift_tokens": 1, "add_value_residual": true})";
     c.device = "cuda", c.precision = "bfloat16";
     c.seq_len = 1024, c.batch = 16, c.steps = 4000, c.time_limit = 5;
     c.lr = 1e-3, c.beta2 = 0.98, c.weight_decay = 0.1, c.schedule = "wsd", c.warmup = 300, c.decay = 0.8;

@@ -10,10 +10,6 @@
 #include <weft/nn/eval_mode.h>
 #include <weft/weft.h>
 
-#include <algorithm>
-#include <cstdio>
-#include <numeric>
-
 namespace {
 
 using namespace weft;
@@ -57,32 +53,15 @@ ViTransformerWrapper make_model(const Command& command) {
   });
 }
 
-std::vector<int64_t> predictions(ViTransformerWrapper& model, const Glyphs& glyphs) {
+// The names of the likeliest classes.
+std::vector<std::string> names(ViTransformerWrapper& model, const Glyphs& glyphs) {
   const NoGrad guard;
   const EvalMode mode(model);
-  std::vector<int64_t> all;
-  for (int64_t from = 0; from < glyphs.size(); from += 256) {
-    std::vector<int64_t> numbers(static_cast<size_t>(std::min<int64_t>(256, glyphs.size() - from)));
-    std::iota(numbers.begin(), numbers.end(), from);
-    const auto part = argmax(model(glyphs.images(numbers)), -1).to_vector<int64_t>();
-    all.insert(all.end(), part.begin(), part.end());
-  }
+  std::vector<std::string> all;
+  for (const std::vector<int64_t>& numbers : glyphs.batches(256))
+    for (const int64_t cls : argmax(model(glyphs.images(numbers)), -1).to_vector<int64_t>())
+      all.push_back(glyph_name(cls));
   return all;
-}
-
-// The pairs of characters that are taken for each other most often.
-void print_confusions(const std::vector<int64_t>& predicted, const std::vector<int64_t>& classes) {
-  std::map<std::pair<int64_t, int64_t>, int64_t> counts;
-  for (size_t i = 0; i < classes.size(); ++i)
-    if (predicted[i] != classes[i]) --counts[{classes[i], predicted[i]}];
-  std::vector<std::pair<int64_t, std::pair<int64_t, int64_t>>> sorted;
-  for (const auto& [pair, count] : counts) sorted.push_back({count, pair});
-  std::sort(sorted.begin(), sorted.end());
-  std::printf("most frequent errors:");
-  for (size_t i = 0; i < sorted.size() && i < 8; ++i)
-    std::printf("  %c as %c %lld", glyph_character(sorted[i].second.first), glyph_character(sorted[i].second.second),
-                static_cast<long long>(-sorted[i].first));
-  std::printf("\n");
 }
 
 int run(const Command& command) {
@@ -95,11 +74,10 @@ int run(const Command& command) {
     const auto numbers = randint(0, data.train.size(), {command.training.batch}).to_vector<int64_t>();
     return cross_entropy(model(data.train.images(numbers, command.distort)), data.train.labels(numbers));
   });
-  const std::vector<int64_t> predicted = predictions(model, data.test);
-  print_confusions(predicted, data.test.classes);
-  int64_t right = 0;
-  for (size_t i = 0; i < predicted.size(); ++i) right += predicted[i] == data.test.classes[i];
-  return report("images of held-out families named right", right, data.test.size(), command.training.goal) ? 0 : 1;
+  return report("images of held-out families named right", names(model, data.test), data.test.names(),
+                command.training.goal)
+             ? 0
+             : 1;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 namespace weft::examples {
 namespace fs = std::filesystem;
@@ -124,6 +125,21 @@ Tensor Glyphs::labels(const std::vector<int64_t>& numbers) const {
   std::vector<int64_t> out;
   for (const int64_t number : numbers) out.push_back(classes[static_cast<size_t>(number)]);
   return tensor(out);
+}
+
+std::vector<std::vector<int64_t>> Glyphs::batches(int64_t size) const {
+  std::vector<std::vector<int64_t>> all;
+  for (int64_t from = 0; from < this->size(); from += size) {
+    all.emplace_back(std::min(size, this->size() - from));
+    std::iota(all.back().begin(), all.back().end(), from);
+  }
+  return all;
+}
+
+std::vector<std::string> Glyphs::names() const {
+  std::vector<std::string> all;
+  for (const int64_t cls : classes) all.push_back(glyph_name(cls));
+  return all;
 }
 
 GlyphData load_glyphs(const fs::path& folder) {

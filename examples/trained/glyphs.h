@@ -30,6 +30,10 @@ struct Glyphs {
   Tensor images(const std::vector<int64_t>& numbers, double distort = 0) const;
   // Their classes: int64 [b].
   Tensor labels(const std::vector<int64_t>& numbers) const;
+  // The numbers of all images, so many at a time.
+  std::vector<std::vector<int64_t>> batches(int64_t size) const;
+  // The name of each image.
+  std::vector<std::string> names() const;
 };
 
 struct GlyphData {

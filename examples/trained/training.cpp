@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <map>
 
 namespace weft::examples {
 
@@ -32,7 +33,7 @@ void train(const Module& model, const Training& options, const std::function<Ten
   AdamW optimizer(parameters, {.lr = options.lr, .beta2 = 0.98, .weight_decay = 0.01});
   const int64_t warmup = std::max<int64_t>(1, options.steps / 20);
   const Schedule rate = with_warmup(warmup, cosine_schedule(std::max<int64_t>(1, options.steps - warmup)));
-  const int64_t line_every = std::max<int64_t>(1, options.steps / 20);
+  const int64_t line_every = std::max<int64_t>(1, (options.steps + 19) / 20);
   const auto start = Clock::now();
   double sum = 0;  // of the losses since the last line
   for (int64_t step = 1, since = 1; step <= options.steps; ++step, ++since) {
@@ -60,6 +61,22 @@ bool report(const char* what, int64_t right, int64_t of, double goal) {
   std::fflush(stdout);
   std::fprintf(stderr, "%s: below the goal of %g %%\n", what, 100 * goal);
   return false;
+}
+
+bool report(const char* what, const std::vector<std::string>& answers, const std::vector<std::string>& expected,
+            double goal) {
+  std::map<std::string, int64_t> errors;
+  int64_t right = 0;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    right += answers[i] == expected[i];
+    if (answers[i] != expected[i]) ++errors[expected[i] + " as " + answers[i]];
+  }
+  std::vector<std::pair<int64_t, std::string>> sorted;
+  for (const auto& [error, count] : errors) sorted.push_back({-count, error});
+  std::sort(sorted.begin(), sorted.end());
+  for (size_t i = 0; i < sorted.size() && i < 8; ++i)
+    std::printf("  %s: %lld times\n", sorted[i].second.c_str(), static_cast<long long>(-sorted[i].first));
+  return report(what, right, static_cast<int64_t>(answers.size()), goal);
 }
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& run) {

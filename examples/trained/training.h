@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
+#include <vector>
 
 namespace weft::examples {
 
@@ -18,12 +20,16 @@ struct Training {
 };
 
 // AdamW on loss(), which draws a batch and gives its mean loss: the rate rises over a twentieth of the steps, then
-// falls to zero along half a cosine. Prints a line some twenty times, with the training time so far. Throws weft::Error
+// falls to zero along half a cosine. Prints up to twenty lines, with the training time so far. Throws weft::Error
 // for a loss that is not finite.
 void train(const Module& model, const Training& options, const std::function<Tensor()>& loss);
 
-// "NAME: 97.31 % of 2480 ITEMS". Returns whether the goal is reached, and says so on stderr where it is not.
+// "WHAT: 97.31 % (2413 of 2480)". Returns whether the goal is reached, and says so on stderr where it is not.
 bool report(const char* what, int64_t right, int64_t of, double goal);
+
+// The same for names, with the most frequent errors before it.
+bool report(const char* what, const std::vector<std::string>& answers, const std::vector<std::string>& expected,
+            double goal);
 
 // Parses the command line and runs. Exit status: what run returns; 1 for an error, in one line on stderr; 2 for a wrong
 // command line.
