@@ -124,8 +124,7 @@ Tensor Attend::fused(Tensor q, Tensor k, const Tensor& v, const Tensor& mask, co
                      const Tensor& alibi_slopes) const {
   if (config_.l2_distance) std::tie(q, k) = for_l2(q, k);
   const int64_t repeat = q.size(1) / k.size(1);
-  const Tensor slopes =
-      alibi_slopes.defined() ? flatten(regroup(reshape(alibi_slopes, {-1, 1, 1}), repeat)) : Tensor();
+  const Tensor slopes = alibi_slopes.defined() ? flatten(regroup(reshape(alibi_slopes, {-1, 1, 1}), repeat)) : Tensor();
   const Tensor y = scaled_dot_product_attention(regroup(q, repeat), k, v,
                                                 {.mask = regroup(mask, repeat),
                                                  .bias = regroup(bias, repeat),

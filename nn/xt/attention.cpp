@@ -92,7 +92,8 @@ void check_config(const AttentionConfig& c, int64_t kv_heads) {
   check(!rotated || (*rotated > 0 && *rotated <= c.heads), "Attention: rotate_num_heads ", rotated.value_or(0), " of ",
         c.heads, " heads");
   check(!rotated || *rotated == c.heads || kv_heads == c.heads, "Attention: rotating ", rotated.value_or(0), " of ",
-        c.heads, " heads needs as many key-value heads, not ", kv_heads);
+        c.heads, " heads needs as many key-value heads, not ", kv_heads,
+        ": a key that heads share cannot turn for some of them");
 }
 
 }  // namespace
@@ -322,8 +323,7 @@ Tensor Attention::operator()(const Tensor& x, const SublayerArguments& a, Interm
   const int64_t m = k.size(2);
   if (config_.laser) v = exp(tanh(v / config_.laser_softclamp_value) * config_.laser_softclamp_value);
 
-  const bool slopes =
-      a.alibi && config_.num_mem_kv == 0 && !config_.add_zero_kv && attend_->is_fused(a.prev_attn, out);
+  const bool slopes = a.alibi && config_.num_mem_kv == 0 && !config_.add_zero_kv && attend_->is_fused(a.prev_attn, out);
   Tensor y = (*attend_)(p.q, k, v, combined_mask(a, n, m), combined_bias(own, a, m, slopes),
                         slopes ? a.alibi->slopes_of_heads() : Tensor(), a.prev_attn, out);  // [b, h, n, e]
 

@@ -22,10 +22,10 @@ struct Call {
   Tensor padding_mask = {};       ///< bool [b, n]: as mask, and shift_tokens in feed-forwards heeds it too
   Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n])
   std::optional<Rotation> rotary_pos_emb = {};  ///< turns queries and keys, in place of what the layers make of pos
-  Tensor context_pos = {};        ///< positions [m] or [b, m] of the context, for rotary cross-attention
-  Tensor attn_bias = {};          ///< broadcasts to [b, h, n, n], added to the scores
-  Tensor condition = {};          ///< [b, d] or [b, n, d], for adaptive norms and scales
-  Tensor in_attn_cond = {};       ///< [b, dim] or [b, n, dim], added to x before each sublayer (arXiv:2105.04090)
+  Tensor context_pos = {};                      ///< positions [m] or [b, m] of the context, for rotary cross-attention
+  Tensor attn_bias = {};                        ///< broadcasts to [b, h, n, n], added to the scores
+  Tensor condition = {};                        ///< [b, d] or [b, n, d], for adaptive norms and scales
+  Tensor in_attn_cond = {};  ///< [b, dim] or [b, n, dim], added to x before each sublayer (arXiv:2105.04090)
   std::vector<int64_t> layers_execute_order = {};  ///< in place of the configured one
   Tensor prefix_attn_len = {};                     ///< int64 [b] or []: PrefixDecoder's tokens that everyone may see
   Cache* cache = nullptr;                          ///< of the tokens before x; x is added to it
