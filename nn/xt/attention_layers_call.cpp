@@ -60,7 +60,7 @@ class AttentionLayers::Pass {
   Device device_;
   bool has_mems_ = false;
   Tensor condition_, inject_, attn_mask_;
-  Tensor mask_;      // queries whose output counts, left padding included
+  Tensor real_;      // false where call.mask or padding_ is
   Tensor own_keys_;  // of the tokens of this call: which may be seen
   Tensor padding_;   // false at left padding, and where call.padding_mask is
   Tensor context_, context_mask_;
@@ -119,8 +119,8 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
   const Tensor start = call_.cache ? call_.cache->seq_start_pos : call_.seq_start_pos;
   if (start.defined()) padding_ = ge(places(seen_, seen_ + n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
-  mask_ = both(call_.mask, padding_);
-  own_keys_ = both(mask_, call_.self_attn_kv_mask);
+  real_ = both(call_.mask, padding_);
+  own_keys_ = both(real_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
   if (!cache || (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty())) return;
   if (cache->key_mask.size() == 0 && memories_ + seen_ > 0) {
@@ -189,10 +189,10 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   a.condition = condition_;
   if (call_.cache) a.cache = &call_.cache->layer(step);
   if (type == 'f') {
-    a.mask = c.padding_invariant ? mask_ : padding_;
+    a.shift_mask = c.padding_invariant ? real_ : padding_;
     return a;
   }
-  a.mask = mask_;
+  a.mask = call_.mask, a.shift_mask = real_;
   if (type == 'c') {
     a.context = context_, a.key_mask = context_mask_, a.prev_attn = prev_cross_attn_;
     if (context_rotation_) a.rotation = &*rotation_, a.context_rotation = &*context_rotation_;

@@ -19,7 +19,7 @@ struct Call {
   Tensors mems = {};              ///< of each self-attention, [b, l, dim]: what came before (Transformer-XL)
   Tensors mem_masks = {};         ///< bool [b, l]; an undefined one: all may be seen
   Tensor seq_start_pos = {};      ///< int64 [b]: tokens before it are left padding
-  Tensor padding_mask = {};       ///< bool [b, n]: as mask, and shift_tokens in feed-forwards heeds it too
+  Tensor padding_mask = {};       ///< bool [b, n]: tokens that may be seen, and that shift_tokens moves; others stay
   Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n])
   std::optional<Rotation> rotary_pos_emb = {};  ///< turns queries and keys, in place of what the layers make of pos
   Tensor context_pos = {};                      ///< positions [m] or [b, m] of the context, for rotary cross-attention

@@ -416,7 +416,7 @@ Subject shift_tokens(const Json& config) {
             no_method(a);
             a.bind({"x"});
             SublayerArguments s;
-            s.mask = a.tensor_or_none("mask");
+            s.mask = s.shift_mask = a.tensor_or_none("mask");
             return {(*m)(a.tensor("x"), s, nullptr)};
           }};
 }
