@@ -40,8 +40,8 @@ Tensor GRUCell::step(const Tensor& x, const Tensor& state) const {
 
 GRU::GRU(const GRUConfig& c) : config_(c) {
   check(c.input_size > 0 && c.hidden_size > 0 && c.num_layers > 0,
-        "GRU: input_size, hidden_size and num_layers must be positive, got ", c.input_size, ", ", c.hidden_size, " and ",
-        c.num_layers);
+        "GRU: input_size, hidden_size and num_layers must be positive, got ", c.input_size, ", ", c.hidden_size,
+        " and ", c.num_layers);
   const int64_t h = c.hidden_size;
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     const int64_t from = layer == 0 ? c.input_size : h * (c.bidirectional ? 2 : 1);

@@ -93,7 +93,8 @@ void check_config(const AttentionConfig& c, int64_t kv_heads) {
   check(!rotated || (*rotated > 0 && *rotated <= c.heads), "Attention: rotate_num_heads ", rotated.value_or(0), " of ",
         c.heads, " heads");
   check(!rotated || *rotated == c.heads || kv_heads == c.heads, "Attention: rotating ", rotated.value_or(0), " of ",
-        c.heads, " heads needs as many key-value heads, not ", kv_heads);
+        c.heads, " heads needs as many key-value heads, not ", kv_heads,
+        ": a key that heads share cannot turn for some of them");
 }
 
 }  // namespace

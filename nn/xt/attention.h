@@ -32,7 +32,8 @@ Fields fields(AttentionConfig& c);
 ///   → Attend → scale and gate heads → mix with the hybrid module's → gate features → project
 ///
 /// A hybrid module's output is split into heads, and both are brought to one length before they are mixed (Hymba,
-/// arXiv:2411.13676): y ← norm(y) + s (norm'(hybrid) - norm(y)), s = 1/2 or sigmoid(hybrid_mix x), one a head and token.
+/// arXiv:2411.13676): y ← norm(y) + s (norm'(hybrid) - norm(y)), s = 1/2 or sigmoid(hybrid_mix x), one a head and
+/// token.
 class Attention : public Sublayer {
  public:
   using Config = AttentionConfig;

@@ -59,8 +59,7 @@ AttentionConfig attention_config(const AttentionLayersConfig& c, bool cross) {
   WEFT_XT_ATTENTION_OPTIONS(WEFT_XT_TAKE, )
 #undef WEFT_XT_TAKE
   a.zero_init_output |= c.zero_init_branch_output;
-  a.custom_attn_fn =
-      cross && c.cross_attn_custom_attn_fn ? c.cross_attn_custom_attn_fn : c.attn_custom_attn_fn;
+  a.custom_attn_fn = cross && c.cross_attn_custom_attn_fn ? c.cross_attn_custom_attn_fn : c.attn_custom_attn_fn;
   a.hybrid_module = cross && c.cross_attn_hybrid_module ? c.cross_attn_hybrid_module : c.attn_hybrid_module;
   if (cross) {  // these are about the order of tokens
     a.use_cope = c.cross_attn_use_cope.value_or(false), a.selective = c.cross_attn_selective.value_or(false);

@@ -69,7 +69,7 @@ class AttentionLayers::Pass {
   Tensor own_places_;  // of the tokens of this call: int64 [n], with a cache
   KeyPlaces places_;   // with a fixed cache
   Tensor condition_, inject_, attn_mask_;
-  Tensor mask_;      // queries whose output counts, left padding included
+  Tensor real_;      // false where call.mask or padding_ is
   Tensor own_keys_;  // of the tokens of this call: which may be seen
   Tensor padding_;   // false at left padding, and where call.padding_mask is
   Tensor context_, context_mask_;
@@ -129,8 +129,8 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
   if (start.defined())
     padding_ = ge(own_places_.defined() ? own_places_ : places(0, n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
-  mask_ = both(call_.mask, padding_);
-  own_keys_ = both(mask_, call_.self_attn_kv_mask);
+  real_ = both(call_.mask, padding_);
+  own_keys_ = both(real_, call_.self_attn_kv_mask);
   Cache* cache = call_.cache;
   if (!cache || !cache->first_pass() ||
       (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty()))
@@ -205,10 +205,10 @@ SublayerArguments AttentionLayers::Pass::arguments(char type, const Layer& layer
   a.condition = condition_;
   if (call_.cache) a.cache = &call_.cache->layer(step);
   if (type == 'f') {
-    a.mask = c.padding_invariant ? mask_ : padding_;
+    a.shift_mask = c.padding_invariant ? real_ : padding_;
     return a;
   }
-  a.mask = mask_;
+  a.mask = call_.mask, a.shift_mask = real_;
   if (type == 'c') {
     a.context = context_, a.key_mask = context_mask_, a.prev_attn = prev_cross_attn_;
     if (context_rotation_) a.rotation = &*rotation_, a.context_rotation = &*context_rotation_;

@@ -15,7 +15,7 @@ struct MultiInputTransformerWrapperConfig {
   bool post_emb_norm = false;
   std::optional<int64_t> num_memory_tokens = {};
   std::optional<int64_t> memory_tokens_interspersed_every = {};  ///< in front of every so many tokens; causal only
-  bool return_only_embed = false;  ///< no logits
+  bool return_only_embed = false;                                ///< no logits
   bool use_abs_pos_emb = true;
   bool scaled_sinu_pos_emb = false;
   double emb_frac_gradient = 1;

@@ -36,134 +36,134 @@ inline Fields fields(DataDependentAlibiKwargs& c) {
 // clang-format off
 
 #define WEFT_XT_ATTENTION_OPTIONS(X, P)                                                                                  \
-  X(P, int64_t, dim_head, 64, "features of a head's queries and keys", "attention")                                      \
+  X(P, int64_t, dim_head, 64, "features of a head's queries and keys; scores are q k^T / sqrt(dim_head) (arXiv:1706.03762)", "attention") \
   X(P, std::optional<int64_t>, value_dim_head, {}, "features of a head's values; dim_head unless given", "attention")    \
   X(P, std::optional<int64_t>, dim_context, {}, "features of the keys' and values' input; dim unless given", "attention") \
   X(P, std::optional<int64_t>, dim_out, {}, "features of the output; dim unless given", "attention")                     \
   X(P, bool, flash, false, "refuse options that need the n x n matrix of scores (arXiv:2205.14135)", "attend")           \
-  X(P, double, dropout, 0, "of attention weights", "attend")                                                             \
+  X(P, double, dropout, 0, "chance that an attention weight is dropped in training", "attend")                           \
   X(P, int64_t, num_mem_kv, 0, "learned keys and values before all others (arXiv:1907.01470)", "attention")              \
-  X(P, bool, add_zero_kv, false, "a key and a value of zeros before all others: attend to nothing", "attend")            \
+  X(P, bool, add_zero_kv, false, "a key and a value of zeros before all others, to attend to nothing: weights exp(s) / (1 + sum exp(s))", "attend") \
   X(P, bool, one_kv_head, false, "all heads share one key-value head (arXiv:1911.02150)", "attention")                   \
   X(P, std::optional<int64_t>, kv_heads, {}, "key-value heads; head i uses number i modulo kv_heads (arXiv:2305.13245)", "attention") \
   X(P, std::optional<int64_t>, sparse_topk, {}, "keep only the k largest scores of a row (arXiv:1912.11637)", "attend")  \
-  X(P, bool, sparse_topk_straight_through, false, "gradients of sparse_topk as if nothing had been left out", "attend")  \
+  X(P, bool, sparse_topk_straight_through, false, "gradients of sparse_topk as if nothing had been left out; no effect without it", "attend") \
   X(P, bool, hard, false, "attend to the largest score alone, gradients of the softmax (arXiv:2410.01104)", "attend")    \
   X(P, bool, sigmoid, false, "sigmoid of each score in place of the softmax (arXiv:2409.04431)", "attend")               \
   X(P, bool, l2_distance, false, "scores are -scale |q - k|^2 (arXiv:2006.04710)", "attend")                             \
   X(P, bool, selective, false, "a token may mask earlier ones for those after it (arXiv:2410.02703)", "attend")          \
-  X(P, bool, pre_talking_heads, false, "scores += a mixture of all heads' scores (arXiv:2003.02436)", "attend")          \
-  X(P, bool, post_talking_heads, false, "weights become a mixture of all heads' weights (arXiv:2003.02436)", "attend")   \
-  X(P, bool, pre_scale_post_talking_heads, false, "weights are scaled by a mixture of all heads' scores", "attend")      \
-  X(P, bool, softclamp_logits, false, "scores become c tanh(scores / c) (arXiv:2408.00118)", "attend")                   \
+  X(P, bool, pre_talking_heads, false, "scores += W scores, W a mixture of heads (arXiv:2003.02436)", "attend")          \
+  X(P, bool, post_talking_heads, false, "weights become W weights, W a mixture of heads (arXiv:2003.02436)", "attend")   \
+  X(P, bool, pre_scale_post_talking_heads, false, "weights are multiplied by W scores, W a mixture of heads", "attend")  \
+  X(P, bool, softclamp_logits, false, "scores become c tanh(scores / c) (Gemma 2, arXiv:2408.00118)", "attend")          \
   X(P, double, logit_softclamp_value, 50, "c of softclamp_logits", "attend")                                             \
-  X(P, std::optional<int64_t>, max_attend_past, {}, "see at most this many tokens back", "attention")                    \
-  X(P, bool, qk_norm, false, "cosine similarity: queries and keys of length 1 (arXiv:2010.04245)", "attention")          \
-  X(P, int64_t, qk_norm_groups, 1, "groups of features normalised apart", "attention")                                   \
+  X(P, std::optional<int64_t>, max_attend_past, {}, "a query sees at most this many tokens back", "attention")           \
+  X(P, bool, qk_norm, false, "cosine similarity: scores are qk_norm_scale q k^T, with q and k of length 1 (arXiv:2010.04245)", "attention") \
+  X(P, int64_t, qk_norm_groups, 1, "groups of features that qk_norm brings to length 1, each apart", "attention")        \
   X(P, double, qk_norm_scale, 10, "factor on the similarities of qk_norm", "attention")                                  \
-  X(P, bool, qk_norm_dim_scale, false, "learned scale a feature after qk_norm (arXiv:2302.05442)", "attention")          \
-  X(P, bool, on_attn, false, "attention on attention: the output is gated by a projection of itself (arXiv:1908.06954)", "attention") \
-  X(P, bool, gate_values, false, "output features gated by the input (AlphaFold2, doi:10.1038/s41586-021-03819-2)", "attention") \
-  X(P, bool, swiglu_values, false, "silu in place of sigmoid for gate_values", "attention")                              \
-  X(P, bool, gate_value_heads, false, "each head's output gated by the input (arXiv:2306.12929)", "attention")           \
+  X(P, bool, qk_norm_dim_scale, false, "learned factor a feature on q and k after qk_norm (arXiv:2302.05442); no effect without it", "attention") \
+  X(P, bool, on_attn, false, "attention on attention: y becomes (W y) sigmoid(V y) (arXiv:1908.06954)", "attention")     \
+  X(P, bool, gate_values, false, "y becomes y sigmoid(W x) (AlphaFold2, doi:10.1038/s41586-021-03819-2)", "attention")   \
+  X(P, bool, swiglu_values, false, "silu in place of gate_values' sigmoid (arXiv:2002.05202); no effect without it", "attention") \
+  X(P, bool, gate_value_heads, false, "each head's output times sigmoid(w x) (arXiv:2306.12929)", "attention")           \
   X(P, bool, head_scale, false, "learned factor a head on its output (NormFormer, arXiv:2110.09456)", "attention")       \
-  X(P, bool, laser, false, "attention over exp(v), then the logarithm (arXiv:2411.03493)", "attention")                  \
-  X(P, double, laser_softclamp_value, 15, "v is clamped softly to this before exp", "attention")                         \
-  X(P, bool, data_dependent_alibi, false, "a bias from learned forget gates (openreview q2Lnyegkr8)", "data_dependent_alibi") \
-  X(P, bool, data_dependent_alibi_per_row, false, "forget gates from small queries and keys", "data_dependent_alibi")    \
-  X(P, int64_t, data_dependent_alibi_per_row_dim_head, 8, "features of those", "data_dependent_alibi")                   \
-  X(P, std::optional<DataDependentAlibiKwargs>, data_dependent_alibi_kwargs, {}, "bias_init, post_log_scale", "data_dependent_alibi") \
-  X(P, bool, use_cope, false, "contextual positions: counted by gates (arXiv:2405.18719)", "cope")                       \
-  X(P, int64_t, cope_max_pos, 16, "positions with an embedding of their own", "cope")                                    \
-  X(P, bool, cope_soft_onehot_pos, false, "soft choice among positions in place of interpolation", "cope")               \
-  X(P, bool, cope_talking_heads, false, "gates from a mixture of all heads' scores", "cope")                             \
-  X(P, bool, use_latent_q, false, "queries through a bottleneck (multi-latent attention, arXiv:2405.04434)", "attention") \
-  X(P, std::optional<int64_t>, dim_latent_q, {}, "features of it", "attention")                                          \
-  X(P, bool, use_latent_kv, false, "keys and values through a shared bottleneck", "attention")                           \
-  X(P, std::optional<int64_t>, dim_latent_kv, {}, "features of it", "attention")                                         \
-  X(P, std::optional<int64_t>, latent_rope_subheads, {}, "heads whose keys come from the input itself, and rotate", "attention") \
-  X(P, std::optional<int64_t>, hybrid_fold_axial_dim, {}, "hybrid_module reads every so-many-th token; all unless given", "fold_axially") \
-  X(P, bool, hybrid_learned_mix, false, "the share of hybrid_module in each head from the input; else half (arXiv:2411.13676)", "attention") \
-  X(P, std::optional<std::string>, hybrid_mask_kwarg, {}, "where it is \"mask\" and attention is not causal, hybrid_module is given the mask", "fold_axially") \
-  X(P, bool, zero_init_output, false, "the last layer starts at zero", "attention")
+  X(P, bool, laser, false, "y = log(weights exp(v)) (arXiv:2411.03493)", "attention")                                    \
+  X(P, double, laser_softclamp_value, 15, "c of laser: v becomes c tanh(v / c) before exp", "attention")                 \
+  X(P, bool, data_dependent_alibi, false, "bias: sum of log sigmoid(w x) over the tokens between key and query, forget gates (openreview q2Lnyegkr8)", "data_dependent_alibi") \
+  X(P, bool, data_dependent_alibi_per_row, false, "those gates from small queries and keys: log sigmoid(q k); no effect without it", "data_dependent_alibi") \
+  X(P, int64_t, data_dependent_alibi_per_row_dim_head, 8, "features of these", "data_dependent_alibi")                   \
+  X(P, std::optional<DataDependentAlibiKwargs>, data_dependent_alibi_kwargs, {}, "bias_init: w's bias at first, 5; post_log_scale: factor on the log, 1", "data_dependent_alibi") \
+  X(P, bool, use_cope, false, "contextual positions: q times the embedding of the position sum of sigmoid(scores) (arXiv:2405.18719)", "cope") \
+  X(P, int64_t, cope_max_pos, 16, "positions of use_cope with an embedding of their own", "cope")                        \
+  X(P, bool, cope_soft_onehot_pos, false, "a softmax over the distances to all positions in place of interpolation", "cope") \
+  X(P, bool, cope_talking_heads, false, "use_cope counts by W scores, W a mixture of heads", "cope")                     \
+  X(P, bool, use_latent_q, false, "q = W_q (V_q x) through a bottleneck (multi-latent attention, arXiv:2405.04434)", "attention") \
+  X(P, std::optional<int64_t>, dim_latent_q, {}, "its features", "attention")                                            \
+  X(P, bool, use_latent_kv, false, "k = W_k c, v = W_v c with c = V x, a shared bottleneck (arXiv:2405.04434)", "attention") \
+  X(P, std::optional<int64_t>, dim_latent_kv, {}, "features of c", "attention")                                          \
+  X(P, std::optional<int64_t>, latent_rope_subheads, {}, "this many heads have their keys from x itself and rotate, the others do neither (arXiv:2405.04434)", "attention") \
+  X(P, std::optional<int64_t>, hybrid_fold_axial_dim, {}, "hybrid_module runs on so many interleaved sequences in place of one; one unless given", "fold_axially") \
+  X(P, bool, hybrid_learned_mix, false, "hybrid_module has the share sigmoid(w x) in each head; else half (arXiv:2411.13676)", "attention") \
+  X(P, std::optional<std::string>, hybrid_mask_kwarg, {}, "\"mask\": where attention is not causal, hybrid_module is given the mask", "fold_axially") \
+  X(P, bool, zero_init_output, false, "the last layer starts at zero, so that x passes unchanged", "attention")
 
 #define WEFT_XT_FEED_FORWARD_OPTIONS(X, P)                                                                               \
-  X(P, double, mult, 4, "hidden features = int(dim mult)", "feed_forward")                                               \
-  X(P, bool, glu, false, "gated: (x W) f(x V) (arXiv:2002.05202)", "feed_forward")                                       \
-  X(P, bool, glu_mult_bias, false, "learned factor a hidden feature on glu", "feed_forward")                             \
-  X(P, bool, swish, false, "f = silu", "feed_forward")                                                                   \
+  X(P, double, mult, 4, "hidden features = int(dim mult); f(x W) V (arXiv:1706.03762)", "feed_forward")                  \
+  X(P, bool, glu, false, "gated: ((x W) f(x U)) V (arXiv:2002.05202)", "feed_forward")                                   \
+  X(P, bool, glu_mult_bias, false, "learned factor a hidden feature on glu's product; no effect without it", "feed_forward") \
+  X(P, bool, swish, false, "f = silu (arXiv:1710.05941) in place of gelu (arXiv:1606.08415)", "feed_forward")            \
   X(P, bool, relu_squared, false, "f = max(x, 0)^2 (Primer, arXiv:2109.08668)", "feed_forward")                          \
   X(P, bool, post_act_ln, false, "layer norm after f (NormFormer, arXiv:2110.09456)", "feed_forward")                    \
-  X(P, double, dropout, 0, "of hidden features", "feed_forward")                                                         \
+  X(P, double, dropout, 0, "chance that a hidden feature is dropped in training", "feed_forward")                        \
   X(P, bool, no_bias, false, "linear layers without bias (PaLM, arXiv:2204.02311); a glu keeps its own", "feed_forward") \
   X(P, std::optional<int64_t>, dim_out, {}, "features of the output; dim unless given", "feed_forward")                  \
-  X(P, bool, zero_init_output, false, "the last layer starts at zero", "feed_forward")
+  X(P, bool, zero_init_output, false, "the last layer starts at zero, so that x passes unchanged", "feed_forward")
 
 // All but dim, depth, heads, which stand in front of them.
 #define WEFT_XT_OWN_LAYERS_OPTIONS(X, P)                                                                                 \
-  X(P, bool, cross_attend, false, "attend to a context after each self-attention", "layer_order")                        \
-  X(P, bool, only_cross, false, "attend to a context in place of self-attention", "layer_order")                         \
+  X(P, bool, cross_attend, false, "attend to a context after each self-attention (arXiv:1706.03762)", "layer_order")     \
+  X(P, bool, only_cross, false, "cross_attend without self-attention; no effect without it", "layer_order")              \
   X(P, std::vector<std::string>, custom_layers, {}, "the sublayers: a (attention), c (cross-attention), f (feed-forward)", "layer_order") \
-  X(P, std::vector<int64_t>, layers_execute_order, {}, "which sublayers run, in order; repeats allowed", "layer_order")  \
+  X(P, std::vector<int64_t>, layers_execute_order, {}, "which sublayers run, in order, by number; repeats allowed", "layer_order") \
   X(P, bool, weight_tie_layers, false, "one block, run depth times (arXiv:1909.11942)", "layer_order")                   \
-  X(P, std::optional<int64_t>, sandwich_coef, {}, "attention first, feed-forward last (arXiv:1911.03864)", "layer_order") \
-  X(P, std::optional<int64_t>, par_ratio, {}, "fewer attentions, towards the front (arXiv:2009.04534)", "layer_order")   \
-  X(P, bool, macaron, false, "half a feed-forward before and after attention (arXiv:1906.02762)", "layer_order")         \
-  X(P, bool, use_scalenorm, false, "x / |x| times one learned number (arXiv:1910.05895)", "norm")                        \
-  X(P, bool, use_rmsnorm, false, "no mean is taken off (arXiv:1910.07467)", "norm")                                      \
-  X(P, bool, use_simple_rmsnorm, false, "the same with nothing learned (arXiv:2307.14995)", "norm")                      \
-  X(P, bool, use_adaptive_layernorm, false, "layer norm scaled by a condition", "norm")                                  \
-  X(P, bool, use_adaptive_rmsnorm, false, "RMS norm scaled by a condition", "norm")                                      \
-  X(P, bool, norm_add_unit_offset, true, "scales are stored less 1", "norm")                                             \
+  X(P, std::optional<int64_t>, sandwich_coef, {}, "this many attentions moved to the front, as many feed-forwards to the end (arXiv:1911.03864)", "layer_order") \
+  X(P, std::optional<int64_t>, par_ratio, {}, "one attention in so many sublayers, all in the first two thirds (arXiv:2009.04534)", "layer_order") \
+  X(P, bool, macaron, false, "half a feed-forward before attention, half after (arXiv:1906.02762)", "layer_order")       \
+  X(P, bool, use_scalenorm, false, "g sqrt(dim) x / |x|, one learned g (arXiv:1910.05895)", "norm")                      \
+  X(P, bool, use_rmsnorm, false, "g sqrt(dim) x / |x|, a learned g a feature; no mean is taken off (arXiv:1910.07467)", "norm") \
+  X(P, bool, use_simple_rmsnorm, false, "sqrt(dim) x / |x|, nothing learned (arXiv:2307.14995)", "norm")                 \
+  X(P, bool, use_adaptive_layernorm, false, "layer norm times 1 + W condition (DiT, arXiv:2212.09748)", "norm")          \
+  X(P, bool, use_adaptive_rmsnorm, false, "RMS norm times 1 + W condition", "norm")                                      \
+  X(P, bool, norm_add_unit_offset, true, "scales are stored less 1, so that weight decay pulls them to 1", "norm")       \
   X(P, std::optional<int64_t>, dim_condition, {}, "features of the condition; dim unless given", "attention_layers")     \
-  X(P, bool, adaptive_condition_mlp, false, "a layer on the condition before its uses", "attention_layers")              \
-  X(P, int64_t, adaptive_condition_mlp_expansion, 4, "its output features over its input's", "attention_layers")         \
-  X(P, bool, pre_norm, true, "norm before a sublayer; else after adding the residual", "attention_layers")               \
+  X(P, bool, adaptive_condition_mlp, false, "condition becomes silu(W condition) before its uses", "attention_layers")   \
+  X(P, int64_t, adaptive_condition_mlp_expansion, 4, "W's output features over its input's", "attention_layers")         \
+  X(P, bool, pre_norm, true, "norm before a sublayer (arXiv:2002.04745); else after adding the residual", "attention_layers") \
   X(P, bool, pre_norm_has_final_norm, true, "no effect, as in 2.0.4: with pre_norm a last norm is always there", "attention_layers") \
   X(P, bool, residual_attn, false, "scores += the previous attention's (arXiv:2012.11747)", "attend")                    \
-  X(P, bool, cross_residual_attn, false, "the same between cross-attentions", "attend")                                  \
+  X(P, bool, cross_residual_attn, false, "the same from one cross-attention to the next (arXiv:2012.11747)", "attend")   \
   X(P, bool, sandwich_norm, false, "a norm after a sublayer too (arXiv:2105.13290)", "attention_layers")                 \
-  X(P, bool, resi_dual, false, "post-norm, and a pre-norm stream beside it (arXiv:2304.14802)", "attention_layers")      \
-  X(P, double, resi_dual_scale, 1, "factor on that stream", "attention_layers")                                          \
-  X(P, bool, gate_residual, false, "the residual is joined by a GRU cell (arXiv:1910.06764)", "residual")                \
-  X(P, bool, scale_residual, false, "learned factor a feature on the residual (NormFormer, arXiv:2110.09456)", "residual") \
-  X(P, double, scale_residual_constant, 1, "factor on the residual (DeepNorm, arXiv:2203.00555)", "residual")            \
-  X(P, int64_t, num_residual_streams, 1, "hyper-connections (arXiv:2409.19606)", "hyper_connection")                     \
-  X(P, std::optional<ResidualFnKwargs>, residual_fn_kwargs, {}, "tanh", "hyper_connection")                              \
-  X(P, bool, qkv_receive_diff_residuals, false, "queries, keys and values each read a mixture of streams", "hyper_connection") \
-  X(P, bool, use_layerscale, false, "learned factor a feature on a sublayer's output (arXiv:2103.17239)", "wrappers")    \
-  X(P, double, layerscale_init_value, 0, "its initial value", "wrappers")                                                \
-  X(P, bool, use_adaptive_layerscale, false, "that factor from a condition (DiT, arXiv:2212.09748)", "wrappers")         \
-  X(P, OneOrEach<int64_t>, shift_tokens, 0, "some features from this many tokens back; one number, or one a sublayer", "wrappers") \
+  X(P, bool, resi_dual, false, "post-norm, and beside it the sum of all outputs, normalised once at the end (arXiv:2304.14802)", "attention_layers") \
+  X(P, double, resi_dual_scale, 1, "factor on that sum", "attention_layers")                                             \
+  X(P, bool, gate_residual, false, "x becomes GRU(out, x) in place of out + x (arXiv:1910.06764)", "residual")           \
+  X(P, bool, scale_residual, false, "out + g x, learned g a feature (NormFormer, arXiv:2110.09456); no effect with num_residual_streams above 1", "residual") \
+  X(P, double, scale_residual_constant, 1, "out + c x (DeepNorm, arXiv:2203.00555); no effect with gate_residual or num_residual_streams above 1", "residual") \
+  X(P, int64_t, num_residual_streams, 1, "streams that sublayers read and write by learned mixtures: hyper-connections (arXiv:2409.19606)", "hyper_connection") \
+  X(P, std::optional<ResidualFnKwargs>, residual_fn_kwargs, {}, "tanh: squash the mixtures' dependence on x, true; no effect with one stream", "hyper_connection") \
+  X(P, bool, qkv_receive_diff_residuals, false, "queries, keys and values each read a mixture of streams of their own", "hyper_connection") \
+  X(P, bool, use_layerscale, false, "g out, learned g a feature (CaiT, arXiv:2103.17239)", "wrappers")                   \
+  X(P, double, layerscale_init_value, 0, "g at first", "wrappers")                                                       \
+  X(P, bool, use_adaptive_layerscale, false, "out sigmoid(W condition) (DiT, arXiv:2212.09748)", "wrappers")             \
+  X(P, OneOrEach<int64_t>, shift_tokens, 0, "some features from this many tokens back (RWKV, arXiv:2305.13048); one number, or one a sublayer", "wrappers") \
   X(P, bool, padding_invariant, false, "shift_tokens before a feed-forward zeroes padding first, as before attention", "wrappers") \
-  X(P, bool, unet_skips, false, "the second half reads the first half's inputs", "attention_layers")                     \
-  X(P, bool, reinject_input, false, "a projection of the input added before every sublayer (arXiv:2410.03020)", "attention_layers") \
-  X(P, bool, learned_reinject_input_gate, false, "gated by the input", "attention_layers")                               \
-  X(P, bool, add_value_residual, false, "values are mixed with the first layer's (arXiv:2410.17897)", "attention")       \
-  X(P, bool, learned_value_residual_mix, true, "by a learned share a token; else by half", "attention")                  \
-  X(P, bool, softclamp_output, false, "x becomes c tanh(x / c) at the end (arXiv:2408.00118)", "attention_layers")       \
+  X(P, bool, unet_skips, false, "a block of the second half reads W [x of its mirror in the first half, x] (arXiv:2209.12152)", "attention_layers") \
+  X(P, bool, reinject_input, false, "W input is added to x before every sublayer (arXiv:1909.01377)", "attention_layers") \
+  X(P, bool, learned_reinject_input_gate, false, "times sigmoid(w input), one a token (arXiv:2410.03020)", "attention_layers") \
+  X(P, bool, add_value_residual, false, "v becomes first + s (v - first), first: the first attention's values (arXiv:2410.17897)", "attention") \
+  X(P, bool, learned_value_residual_mix, true, "s = sigmoid(w x), a share a head and token; else s = 1/2", "attention")  \
+  X(P, bool, softclamp_output, false, "x becomes c tanh(x / c) at the end (Gemma 2, arXiv:2408.00118)", "attention_layers") \
   X(P, double, softclamp_output_value, 30, "c of softclamp_output", "attention_layers")                                  \
-  X(P, bool, rel_pos_bias, false, "T5's learned bias by distance (arXiv:1910.10683)", "position_bias")                   \
-  X(P, int64_t, rel_pos_num_buckets, 32, "distances that are told apart", "position_bias")                               \
-  X(P, int64_t, rel_pos_max_distance, 128, "beyond it all are one", "position_bias")                                     \
-  X(P, bool, dynamic_pos_bias, false, "bias by distance from a small network (arXiv:2108.00154)", "position_bias")       \
-  X(P, bool, dynamic_pos_bias_log_distance, false, "which sees the logarithm (arXiv:2111.09883)", "position_bias")       \
-  X(P, int64_t, dynamic_pos_bias_mlp_depth, 2, "its hidden layers", "position_bias")                                     \
-  X(P, bool, dynamic_pos_bias_norm, false, "layer norms inside it", "position_bias")                                     \
+  X(P, bool, rel_pos_bias, false, "T5's bias: sqrt(dim_head) w[bucket of the distance], learned (arXiv:1910.10683)", "position_bias") \
+  X(P, int64_t, rel_pos_num_buckets, 32, "buckets: small distances have one each, larger ones share by their logarithm", "position_bias") \
+  X(P, int64_t, rel_pos_max_distance, 128, "from it on all are in one bucket", "position_bias")                          \
+  X(P, bool, dynamic_pos_bias, false, "bias f(distance), f a small network (arXiv:2108.00154)", "position_bias")         \
+  X(P, bool, dynamic_pos_bias_log_distance, false, "f(sign(d) log(|d| + 1)) (Swin v2, arXiv:2111.09883)", "position_bias") \
+  X(P, int64_t, dynamic_pos_bias_mlp_depth, 2, "f's hidden layers", "position_bias")                                     \
+  X(P, bool, dynamic_pos_bias_norm, false, "layer norms inside f", "position_bias")                                      \
   X(P, bool, alibi_pos_bias, false, "bias -slope |distance| (arXiv:2108.12409)", "position_bias")                        \
-  X(P, std::optional<int64_t>, alibi_num_heads, {}, "on the first heads only", "position_bias")                          \
-  X(P, std::optional<RelPosKwargs>, rel_pos_kwargs, {}, "slopes", "position_bias")                                       \
-  X(P, bool, rotary_pos_emb, false, "queries and keys turn with the position (arXiv:2104.09864)", "rotary_embedding")    \
-  X(P, std::optional<int64_t>, rotary_emb_dim, {}, "features of a head that turn; half of them unless given", "rotary_embedding") \
-  X(P, bool, rotary_xpos, false, "and fade with distance (arXiv:2212.10554)", "rotary_embedding")                        \
-  X(P, double, rotary_xpos_scale_base, 512, "distance of fading", "rotary_embedding")                                    \
+  X(P, std::optional<int64_t>, alibi_num_heads, {}, "on the first heads only; 0 on the others", "position_bias")         \
+  X(P, std::optional<RelPosKwargs>, rel_pos_kwargs, {}, "slopes: ALiBi's, one a head; geometric unless given", "position_bias") \
+  X(P, bool, rotary_pos_emb, false, "features 2k, 2k + 1 of q and k turn by position base^(-2k / r) (arXiv:2104.09864)", "rotary_embedding") \
+  X(P, std::optional<int64_t>, rotary_emb_dim, {}, "r: features of a head that turn; half of them unless given", "rotary_embedding") \
+  X(P, bool, rotary_xpos, false, "q times and k over ((2k + 0.4 r) / 1.4 r)^(position / scale_base): scores fade with distance (arXiv:2212.10554)", "rotary_embedding") \
+  X(P, double, rotary_xpos_scale_base, 512, "scale_base of rotary_xpos", "rotary_embedding")                             \
   X(P, double, rotary_interpolation_factor, 1, "positions are divided by it (arXiv:2306.15595)", "rotary_embedding")     \
-  X(P, double, rotary_base_rescale_factor, 1, "slows the angles for longer texts (NTK-aware)", "rotary_embedding")       \
+  X(P, double, rotary_base_rescale_factor, 1, "base becomes base factor^(r / (r - 2)), for longer texts (NTK-aware)", "rotary_embedding") \
   X(P, std::optional<int64_t>, rotate_num_heads, {}, "only the last heads turn", "attention")                            \
   X(P, std::optional<bool>, disable_abs_pos_emb, {}, "true with rel_pos_bias and rotary_pos_emb unless given", "transformer_wrapper") \
   X(P, OneOrEach<double>, layer_dropout, 0, "chance of leaving a sublayer out in training (arXiv:1603.09382)", "attention_layers") \
   X(P, double, cross_attn_tokens_dropout, 0, "share of the context left out in training (arXiv:2202.07765)", "attention_layers") \
-  X(P, bool, zero_init_branch_output, false, "every sublayer starts at zero", "attention_layers")
+  X(P, bool, zero_init_branch_output, false, "zero_init_output of every sublayer", "attention_layers")
 
 // What a struct is made of.
 #define WEFT_XT_OPTION(P, TYPE, NAME, DEFAULT, DOC, FILE) TYPE P##NAME = DEFAULT;

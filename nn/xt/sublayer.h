@@ -21,6 +21,7 @@ struct KeyPlaces {
 /// it.
 struct SublayerArguments {
   Tensor mask;            ///< bool [b, n]: queries; the output of masked ones is 0
+  Tensor shift_mask;      ///< bool [b, n]: shift_tokens moves the other tokens as zeros
   Tensor key_mask;        ///< bool [b, m]: keys that may be seen; without it self-attention takes mask (and mem_mask)
   Tensor attn_mask;       ///< bool, 2 to 4 dimensions, broadcasts to [b, h, n, m]
   Tensor attn_bias;       ///< added to the scores; broadcasts to [b, h, n, m]

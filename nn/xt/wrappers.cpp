@@ -15,7 +15,8 @@ ShiftTokens::ShiftTokens(int64_t first, int64_t last, std::shared_ptr<Sublayer> 
     : Wrapper(std::move(fn)), first_(first), last_(last) {}
 
 Tensor ShiftTokens::operator()(const Tensor& x0, const SublayerArguments& args, Intermediates* out) const {
-  Tensor x = args.mask.defined() ? masked_fill(x0, logical_not(unsqueeze(args.mask, -1)), 0) : x0;  // what is moved
+  Tensor x = x0;  // what is moved
+  if (args.shift_mask.defined()) x = masked_fill(x, logical_not(unsqueeze(args.shift_mask, -1)), 0);
   const int64_t n = x.size(-2);
 
   // With a cache, what lies before x is its last inputs.

@@ -33,7 +33,8 @@ XValTransformerWrapper::XValTransformerWrapper(const XValTransformerWrapperConfi
   check(!c.tie_embedding || emb_dim == dim, "XValTransformerWrapper: tie_embedding needs an emb_dim of dim ", dim);
   token_emb_ = register_module("token_emb", std::make_shared<TokenEmbedding>(emb_dim, c.num_tokens));
   init::normal_(token_emb_->emb.weight);
-  pos_emb_ = make_position_embedding(emb_dim, {c.max_seq_len, c.use_abs_pos_emb, c.scaled_sinu_pos_emb}, *c.attn_layers);
+  pos_emb_ =
+      make_position_embedding(emb_dim, {c.max_seq_len, c.use_abs_pos_emb, c.scaled_sinu_pos_emb}, *c.attn_layers);
   if (pos_emb_) register_module("pos_emb", pos_emb_);
   if (emb_dim != dim) project_emb_ = register_module("project_emb", std::make_shared<Linear>(emb_dim, dim));
   if (c.num_memory_tokens.value_or(0) > 0)

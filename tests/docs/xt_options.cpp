@@ -58,12 +58,19 @@ std::string page() {
          "`heads`; "
          "`XTransformer` takes\nthem twice, with `enc_` and `dec_` in front. The options of a wrapper stand beside its "
          "class.\n";
+  out << "\nCapital letters are learned matrices; w and g are learned vectors; x is what a sublayer reads, out what it "
+         "gives; q, k, "
+         "v are\nqueries, keys and values, y the weighted sums of values.\n";
   section(out, "The layers", "Which sublayers there are, and what happens between them.", "",
           attention_layers_options());
   section(
       out, "Attention",
       "With `cross_attn_` in place of `attn_` an option is for cross-attention alone. `Attention` itself takes them "
-      "without `attn_`.",
+      "without `attn_`.\n\n"
+      "Two options are functions: `attn_custom_attn_fn` makes the weights from the scores in place of a softmax "
+      "([attend.h](../nn/xt/attend.h)), and\n`attn_hybrid_module` makes a module that runs beside attention and is "
+      "mixed "
+      "with its heads ([attention.h](../nn/xt/attention.h)).",
       "attn_", attention_options());
   section(out, "Feed-forward", "`FeedForward` itself takes them without `ff_`.", "ff_", feed_forward_options());
   return out.str();

@@ -1,4 +1,5 @@
-// x-transformers' options in random company: causality, padding, the fused against the unfused way, a cache against none.
+// x-transformers' options in random company: causality, padding, the fused against the unfused way, a cache against
+// none.
 #include <doctest/doctest.h>
 #include <weft/autograd/structure.h>
 #include <weft/nn/gru.h>
@@ -211,7 +212,9 @@ TEST_CASE("xt options: what stands beside attention is mixed in by heads, and ca
           decoder(zeros({1, 2, 12}, {.dtype = float64}), Call{.cache = &cache});
         }) == "Decoder: cannot use a cache (attn_hybrid_module has a state of its own)");
   c.attn_hybrid_module = [] { return std::make_shared<GRU>(GRUConfig{.input_size = 12, .hidden_size = 5}); };
-  CHECK(error_of([&] { Decoder{c}(zeros({1, 2, 12})); }) == "Attention: hybrid_module must give [1, 2, 12], not [1, 2, 5]");
+  CHECK(error_of([&] {
+          Decoder{c}(zeros({1, 2, 12}));
+        }) == "Attention: hybrid_module must give [1, 2, 12], not [1, 2, 5]");
   c.attn_hybrid_module = [] { return std::make_shared<GRU>(GRUConfig{.input_size = 12, .hidden_size = 12}); };
   c.attn_hybrid_mask_kwarg = "mask";
   CHECK(error_of([&] {

@@ -10,7 +10,8 @@
 
 namespace {
 
-constexpr const char* kUsage = "usage: weft_parity [--device cpu|cuda] [--dtype float64|float32|bfloat16] [--save DIR] FILE...\n";
+constexpr const char* kUsage =
+    "usage: weft_parity [--device cpu|cuda] [--dtype float64|float32|bfloat16] [--save DIR] FILE...\n";
 
 struct CommandLine {
   weft::parity::RunOptions options;

@@ -113,8 +113,7 @@ TEST_CASE("parity runner: options of x-transformers as Python writes them") {
   const auto feed_forward = [&](const char* config) { return outcome("x_transformers.FeedForward", config); };
   CHECK(feed_forward(R"({"dim": 3, "mult": 2, "no_bias": true})") == "");
   CHECK(feed_forward(R"({"dim": 3.0, "mult": 2, "no_bias": 1, "glu": null, "swish": 0, "dim_out": null})") == "");
-  CHECK(feed_forward(R"({"dim": 3.5, "no_bias": true})") ==
-        "FeedForward: option dim must be an integer, got 3.5");
+  CHECK(feed_forward(R"({"dim": 3.5, "no_bias": true})") == "FeedForward: option dim must be an integer, got 3.5");
   CHECK(feed_forward(R"({"dim": 3, "no_bais": true})").rfind("FeedForward: no option called no_bais; it has dim", 0) ==
         0);
   const auto decoder = [&](const char* config) { return outcome("x_transformers.Decoder", config); };

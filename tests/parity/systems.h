@@ -27,7 +27,8 @@ class Arguments {
   void bind(std::initializer_list<const char*> names);
   Tensor tensor(const char* name);
   Tensor tensor_or_none(const char* name);
-  /// A list of inputs, empty where it is not given; null (or a 1 that stands for no scale) in it is an undefined tensor.
+  /// A list of inputs, empty where it is not given; null (or a 1 that stands for no scale) in it is an undefined
+  /// tensor.
   Tensors tensors(const char* name);
   /// An object of inputs by name.
   std::vector<std::pair<std::string, Tensor>> named_tensors(const char* name);

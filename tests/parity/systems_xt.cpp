@@ -144,9 +144,7 @@ Tensor tensor_or_number(Arguments& a, const char* name) {
 std::optional<Rotation> rotation(Arguments& a, const char* name) {
   const Tensors pair = a.tensors(name);
   if (pair.empty()) return std::nullopt;
-  const auto every_second = [](const Tensor& t) {
-    return t.defined() ? t.unflatten(-1, {-1, 2}).select(-1, 0) : t;
-  };
+  const auto every_second = [](const Tensor& t) { return t.defined() ? t.unflatten(-1, {-1, 2}).select(-1, 0) : t; };
   check(pair.size() == 2, "call: argument ", name, " must be a pair");
   return Rotation{every_second(pair[0]), every_second(pair[1])};
 }
@@ -418,7 +416,7 @@ Subject shift_tokens(const Json& config) {
             no_method(a);
             a.bind({"x"});
             SublayerArguments s;
-            s.mask = a.tensor_or_none("mask");
+            s.mask = s.shift_mask = a.tensor_or_none("mask");
             return {(*m)(a.tensor("x"), s, nullptr)};
           }};
 }
@@ -642,8 +640,7 @@ Subject xval(const Json& given) {
             Returns r;
             const Call call = wrapper_call(a, r);
             const auto out = (*m)(a.tensor("x"), a.tensor("x_num"), call);
-            TransformerOutput all{
-                .embeddings = out.embeddings, .mems = out.mems, .intermediates = out.intermediates};
+            TransformerOutput all{.embeddings = out.embeddings, .mems = out.mems, .intermediates = out.intermediates};
             if (!call.return_embeddings) all.logits = {out.logits, out.numerical_pred};
             return flattened(all, r);
           }};
@@ -723,9 +720,8 @@ Subject nonautoregressive(const Json& given) {
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
             a.bind({"x", "only_train_generator", "only_train_critic", "generator_sample_temperature"});
-            NonAutoregressiveWrapper::TrainOptions o{
-                .only_train_generator = a.flag("only_train_generator", false),
-                .only_train_critic = a.flag("only_train_critic", false)};
+            NonAutoregressiveWrapper::TrainOptions o{.only_train_generator = a.flag("only_train_generator", false),
+                                                     .only_train_critic = a.flag("only_train_critic", false)};
             if (a.is_number("generator_sample_temperature"))
               o.generator_sample_temperature = a.number("generator_sample_temperature", 0);
             Returns r;
