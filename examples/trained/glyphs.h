@@ -43,8 +43,8 @@ struct GlyphData {
 };
 
 // The letters and digits of every font with Latin-1 codes in a folder (Symbol and the like are passed over). A
-// character is drawn by its em: 24 rows are 1.2 em, the baseline at row 19, so that equal images of different sizes are
-// equal; it stands in the middle. Throws weft::Error, naming the Debian package, where there are no fonts.
+// character is drawn by its em: 24 rows are 1.2 em, the baseline at row 19, so that all sizes of a font give about
+// the same image; it stands in the middle. Throws weft::Error, naming the Debian package, where there are no fonts.
 GlyphData load_glyphs(const std::filesystem::path& folder);
 
 // Prints what the two sets are.
