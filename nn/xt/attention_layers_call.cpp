@@ -57,6 +57,7 @@ class AttentionLayers::Pass {
   Tensor position_bias();
   SublayerArguments arguments(char type, const Layer& layer, size_t step);
   Tensor sublayer(const Tensor& x, char type, const Layer& layer, size_t step);
+  const Norm* next_norm(int64_t i) const;
 
   const AttentionLayers& m_;
   const Call& call_;
@@ -233,6 +234,14 @@ Tensor AttentionLayers::Pass::sublayer(const Tensor& x, char type, const Layer& 
   return out;
 }
 
+// The norm that takes the residual stream as it is, in front of sublayer i or (-1) at the end; null if there is none.
+const Norm* AttentionLayers::Pass::next_norm(int64_t i) const {
+  const AttentionLayersConfig& c = m_.config_;
+  if (i < 0) return c.softclamp_output || c.resi_dual || c.num_residual_streams > 1 ? nullptr : m_.final_norm_.get();
+  const bool changed = c.unet_skips || inject_.defined() || i >= static_cast<int64_t>(m_.layers_.size());
+  return changed ? nullptr : m_.layers_[static_cast<size_t>(i)]->norms.before.get();
+}
+
 Tensor AttentionLayers::Pass::run(Tensor x) {
   const AttentionLayersConfig& c = m_.config_;
   const int64_t streams = c.num_residual_streams;
@@ -241,6 +250,12 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
   const auto& order = call_.layers_execute_order.empty() ? m_.order_.execute : call_.layers_execute_order;
   const auto layers = static_cast<int64_t>(m_.layers_.size());
   Tensors inputs;  // of the sublayers so far, for skips
+  // The norm that reads x next, and what it makes of x: where x is a sum, both come out of one walk.
+  const Norm* reader = nullptr;
+  Tensor normed;
+  const auto normalised = [&](const Norm& norm, const Tensor& in) {
+    return reader == &norm && in.same_as(x) ? normed : norm(in, condition_);
+  };
 
   for (size_t step = 0; step < order.size(); ++step) {
     const int64_t i = order[step];
@@ -266,11 +281,15 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
     const Stream stream = layer.residual->prepare(x);
     if (kept_) kept_->layer_hiddens.push_back(stream.input);
     Tensor in = inject_.defined() ? stream.input + inject_ : stream.input;
-    if (layer.norms.before) in = (*layer.norms.before)(in, condition_);
+    if (layer.norms.before) in = normalised(*layer.norms.before, in);
     Tensor out = sublayer(in, type, layer, step);
     if (c.resi_dual) outer_ = outer_ + out * c.resi_dual_scale;
     if (layer.norms.after) out = (*layer.norms.after)(out, condition_);
-    x = layer.residual->combine(out, stream);
+    reader = next_norm(step + 1 < order.size() ? order[step + 1] : -1);
+    if (reader && layer.residual->is_sum() && !layer.norms.after_residual)
+      std::tie(x, normed) = reader->of_sum(out, stream.residual, condition_);
+    else
+      reader = nullptr, x = layer.residual->combine(out, stream);
     if (layer.norms.after_residual) x = (*layer.norms.after_residual)(x, condition_);
   }
   if (kept_) kept_->layer_hiddens.push_back(x);
@@ -279,7 +298,7 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
   if (c.resi_dual)
     x = x + (*m_.final_norm_)(outer_, condition_);
   else if (m_.final_norm_)
-    x = (*m_.final_norm_)(x, condition_);
+    x = normalised(*m_.final_norm_, x);
   if (call_.cache) call_.cache->advance(n_);
   if (kept_) kept_->last_hidden = x;
   return x;

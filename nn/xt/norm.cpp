@@ -15,11 +15,20 @@ double root(int64_t dim) { return std::sqrt(static_cast<double>(dim)); }
 
 }  // namespace
 
+std::pair<Tensor, Tensor> Norm::of_sum(const Tensor& x, const Tensor& residual, const Tensor& condition) const {
+  const Tensor sum = x + residual;
+  return {sum, (*this)(sum, condition)};
+}
+
 LayerNorm::LayerNorm(int64_t dim, bool unit_offset) : unit_offset_(unit_offset) {
   gamma = register_parameter("gamma", full({dim}, unit_offset ? 0.0 : 1.0));
 }
 Tensor LayerNorm::operator()(const Tensor& x, const Tensor&) const {
   return layer_norm(x, gamma.shape(), with_offset(gamma, unit_offset_));
+}
+
+std::pair<Tensor, Tensor> LayerNorm::of_sum(const Tensor& x, const Tensor& residual, const Tensor&) const {
+  return add_layer_norm(x, residual, gamma.shape(), with_offset(gamma, unit_offset_));
 }
 
 RMSNorm::RMSNorm(int64_t dim, int64_t scales, bool unit_offset) : scale_(root(dim)), unit_offset_(unit_offset) {

@@ -5,6 +5,7 @@
 #include <weft/nn/module.h>
 
 #include <optional>
+#include <utility>
 
 namespace weft::xt {
 
@@ -15,6 +16,8 @@ class Norm : public Module {
  public:
   Tensor forward(const Tensor& x) const override { return (*this)(x, {}); }
   virtual Tensor operator()(const Tensor& x, const Tensor& condition) const = 0;
+  /// {x + residual, the norm of that}, in one walk over memory where there is a kernel for it.
+  virtual std::pair<Tensor, Tensor> of_sum(const Tensor& x, const Tensor& residual, const Tensor& condition) const;
   using Module::operator();
 };
 
@@ -23,6 +26,7 @@ class LayerNorm : public Norm {
  public:
   explicit LayerNorm(int64_t dim, bool unit_offset = false);
   Tensor operator()(const Tensor& x, const Tensor& condition) const override;
+  std::pair<Tensor, Tensor> of_sum(const Tensor& x, const Tensor& residual, const Tensor& condition) const override;
   using Module::operator();
   std::string name() const override { return "LayerNorm"; }
   Tensor gamma;  // [dim]

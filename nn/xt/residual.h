@@ -16,6 +16,8 @@ class ResidualFn : public Module {
  public:
   virtual Stream prepare(const Tensor& x) const { return {x, x, {}}; }
   virtual Tensor combine(const Tensor& out, const Stream& stream) const = 0;
+  /// Whether combine is out + residual and nothing else.
+  virtual bool is_sum() const { return false; }
 };
 
 /// out + residual · residual_scale · constant.
@@ -23,6 +25,7 @@ class Residual : public ResidualFn {
  public:
   Residual(int64_t dim, bool scale_residual = false, double scale_residual_constant = 1);
   Tensor combine(const Tensor& out, const Stream& stream) const override;
+  bool is_sum() const override { return constant_ == 1 && !residual_scale_.defined(); }
   std::string name() const override { return "Residual"; }
 
  private:
