@@ -176,7 +176,8 @@ Tensor Arguments::draw(const std::string& name) const {
 
 void Arguments::finish() const {
   check(positional_.empty(), "call: positional arguments are not taken");
-  for (const auto& [name, value] : named_) check(taken_.count(name), "call: no argument called ", name);
+  for (const auto& [name, value] : named_)
+    check(taken_.count(name) || value.is_null(), "call: no argument called ", name);
 }
 
 }  // namespace weft::parity

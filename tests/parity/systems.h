@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 using TensorMap = std::map<std::string, Tensor>;
 
 /// The arguments of one call, found by name. Whoever calls takes what the original's signature has; finish() throws
-/// for an argument that nobody took.
+/// for an argument that nobody took, unless it is None, which is as good as not given.
 class Arguments {
  public:
   /// call: {"args": [...], "kwargs": {...}, "method": "..."}; a string names one of inputs, {"py": s} is the string s.

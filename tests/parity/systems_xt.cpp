@@ -162,6 +162,7 @@ Call layers_call(Arguments& a) {
   c.condition = a.tensor_or_none("condition"), c.in_attn_cond = a.tensor_or_none("in_attn_cond");
   c.layers_execute_order = a.integers("layers_execute_order");
   c.prefix_attn_len = tensor_or_number(a, "prefix_attn_len");
+  a.integer("cache_age", 1);  // says nothing without a cache
   return c;
 }
 
@@ -458,6 +459,93 @@ Subject token_embedding(const Json& config) {
                                                   o.get<bool>("l2norm_embed", false));
   o.finish();
   return {m, [m](Arguments& a) { return call_of_one(m, a); }};
+}
+
+// A sublayer's wrapper, around "fn".
+Subject wrapper(const std::shared_ptr<Sublayer>& m) {
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x"});
+            SublayerArguments s;
+            s.mask = a.tensor_or_none("mask"), s.condition = a.tensor_or_none("condition");
+            return {(*m)(a.tensor("x"), s, nullptr)};
+          }};
+}
+
+Subject scale(const Json& config) {
+  Options o(config, "Scale");
+  const auto value = o.get<double>("value");
+  const auto fn = build_nested<Sublayer>(kPackage, o.get<Json>("fn"));
+  o.finish();
+  return wrapper(std::make_shared<Scale>(value, fn));
+}
+
+Subject layer_scale(const Json& config) {
+  Options o(config, "LayerScale");
+  const auto fn = build_nested<Sublayer>(kPackage, o.get<Json>("fn"));
+  const auto dim = o.get<int64_t>("dim");
+  const auto init = o.get<double>("init_value", 0.0);
+  const bool unit_offset = o.get<bool>("unit_offset", false);
+  o.finish();
+  return wrapper(std::make_shared<LayerScale>(fn, dim, init, unit_offset));
+}
+
+Subject adaptive_layer_scale(const Json& config) {
+  Options o(config, "AdaptiveLayerScale");
+  const auto fn = build_nested<Sublayer>(kPackage, o.get<Json>("fn"));
+  const auto dim = o.get<int64_t>("dim"), condition = o.maybe("dim_condition").value_or(dim);
+  const auto init = o.get<double>("init_bias_value", -2.0);
+  o.finish();
+  return wrapper(std::make_shared<AdaptiveLayerScale>(fn, dim, condition, init));
+}
+
+Subject cope(const Json& config) {
+  Options o(config, "CoPE");
+  const CoPEConfig c{.dim = o.get<int64_t>("dim"),
+                     .heads = o.get<int64_t>("heads"),
+                     .max_pos = o.get<int64_t>("max_pos"),
+                     .soft_onehot = o.get<bool>("soft_onehot", false),
+                     .talking_heads = o.get<bool>("talking_heads", false),
+                     .soft_onehot_temp = o.get<double>("soft_onehot_temp", 5e-2)};
+  o.finish();
+  const auto m = std::make_shared<CoPE>(c);
+  return {m, [m, mixes = c.talking_heads](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"query", "attn_logits"});
+            const Tensor scores = a.tensor("attn_logits");
+            const int64_t n = scores.size(-2), k = scores.size(-1);
+            const Tensor ahead = gt(arange(k), unsqueeze(arange(k - n, k), -1));  // with talking heads it hides these
+            const Tensor hidden = mixes ? ahead : zeros({n, k}, {.dtype = boolean});
+            return {(*m)(a.tensor("query"), scores, hidden.to(scores.device()))};
+          }};
+}
+
+Subject forget_gates(const std::shared_ptr<ForgetGates>& m) {
+  return {m, [m](Arguments& a) -> Tensors {
+            no_method(a);
+            a.bind({"x"});
+            const Tensor x = a.tensor("x");
+            return {m->bias(x, x.size(1), nullptr)};
+          }};
+}
+
+Subject data_dependent_alibi(const Json& config) {
+  Options o(config, "DataDependentAlibi");
+  const auto dim = o.get<int64_t>("dim"), heads = o.get<int64_t>("heads");
+  const bool causal = o.get<bool>("causal", true);
+  const DataDependentAlibiKwargs rest{.bias_init = o.get<double>("bias_init", 5.0),
+                                      .post_log_scale = o.get<double>("post_log_scale", 1.0)};
+  o.finish();
+  return forget_gates(std::make_shared<DataDependentAlibi>(dim, heads, causal, rest));
+}
+
+Subject per_row_data_dependent_alibi(const Json& config) {
+  Options o(config, "PerRowDataDependentAlibi");
+  const auto dim = o.get<int64_t>("dim"), heads = o.get<int64_t>("heads"), head = o.get<int64_t>("dim_head", 8);
+  check(o.get<bool>("causal", true), "PerRowDataDependentAlibi: only causal");
+  const auto scale = o.get<double>("post_log_scale", 1.0);
+  o.finish();
+  return forget_gates(std::make_shared<PerRowDataDependentAlibi>(dim, heads, head, scale));
 }
 
 Subject fold_axially(const Json& config) {
@@ -762,6 +850,20 @@ void add_xt(Table& t) {
   add("GRUGating", gru);
   add("ShiftTokens", shift_tokens);
   add("FoldAxially", fold_axially);
+  add("Scale", scale);
+  add("LayerScale", layer_scale);
+  add("AdaptiveLayerScale", adaptive_layer_scale);
+  add("CoPE", cope);
+  add("DataDependentAlibi", data_dependent_alibi);
+  add("PerRowDataDependentAlibi", per_row_data_dependent_alibi);
+  add("ReluSquared", [](const Json& config) -> Subject {
+    check(config.empty(), "ReluSquared: takes no options");
+    return {nullptr, [](Arguments& a) -> Tensors {
+              no_method(a);
+              a.bind({"x"});
+              return {square(relu(a.tensor("x")))};
+            }};
+  });
   add("TokenEmbedding", token_embedding);
   add("GRU", gru_layer);
   add("Linear", linear_layer);
