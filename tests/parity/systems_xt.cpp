@@ -525,7 +525,7 @@ Subject forget_gates(const std::shared_ptr<ForgetGates>& m) {
             no_method(a);
             a.bind({"x"});
             const Tensor x = a.tensor("x");
-            return {m->bias(x, x.size(1), nullptr)};
+            return {m->bias(x, x.size(1), xt::SublayerArguments{})};
           }};
 }
 
