@@ -98,8 +98,10 @@ void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const
     p.delta = delta.template data<C>();
     p.dout = strided(dout), p.dq = strided(dq), p.dk = strided(dk), p.dv = strided(dv);
     if (p.base.softmax())
-      launch_shared(plain_delta_kernel<C>, dim3(static_cast<unsigned>(std::min<int64_t>((rows + 7) / 8, 132 * 16))),
-                    kPlainThreads, 0, p, dlse.defined() ? dlse.data<C>() : nullptr, rows);
+      launch_shared(
+          plain_delta_kernel<C>,
+          dim3(static_cast<unsigned>(std::min<int64_t>((rows + kPlainThreads - 1) / kPlainThreads, 132 * 16))),
+          kPlainThreads, 0, p, dlse.defined() ? dlse.data<C>() : nullptr, rows);
     launch_plain(plain_dq_kernel<C>, kBytes, args.max_q, sequences * p.base.h, p.base.d, p);
     launch_plain(plain_dkv_kernel<C, false>, kBytes, args.max_k, sequences * p.base.hk, p.base.d, p);
     launch_plain(plain_dkv_kernel<C, true>, kBytes, args.max_k, sequences * p.base.hk, p.base.dv_size, p);

@@ -420,19 +420,17 @@ __global__ void __launch_bounds__(kPlainThreads)
   }
 }
 
-/// delta[row] = Σ dout·out - dlse, a warp a row of [b, h, n].
+/// delta[row] = Σ dout·out - dlse, a thread a row of [b, h, n]. Added up in the order in which dot_tile adds dout·v, so
+/// that a query that sees one key, whose out is that key's v, has a gradient of exactly 0.
 template <class C>
 __global__ void plain_delta_kernel(const __grid_constant__ PlainProblem<C> p, const C* dlse, int64_t rows) {
-  const int lane = threadIdx.x % 32;
-  for (int64_t row = blockIdx.x * int64_t{kPlainThreads / 32} + threadIdx.x / 32; row < rows;
-       row += gridDim.x * int64_t{kPlainThreads / 32}) {
+  WEFT_GRID_LOOP(row, rows) {
     const int64_t b = row / (int64_t{p.base.h} * p.base.n), h = row / p.base.n % p.base.h, i = row % p.base.n;
+    const int64_t out = b * p.out.b + h * p.out.h + i * p.out.n, dout = b * p.dout.b + h * p.dout.h + i * p.dout.n;
     C sum = 0;
-    for (int e = lane; e < p.base.dv_size; e += 32)
-      sum += p.out.data.template load<C>(b * p.out.b + h * p.out.h + i * p.out.n + e * p.out.d) *
-             p.dout.data.template load<C>(b * p.dout.b + h * p.dout.h + i * p.dout.n + e * p.dout.d);
-    for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
-    if (lane == 0) p.delta[row] = sum - (dlse ? dlse[row] : C(0));
+    for (int e = 0; e < p.base.dv_size; ++e)
+      sum += p.dout.data.template load<C>(dout + e * p.dout.d) * p.out.data.template load<C>(out + e * p.out.d);
+    p.delta[row] = sum - (dlse ? dlse[row] : C(0));
   }
 }
 

@@ -103,6 +103,7 @@ TEST_CASE("parity runner: unknown names are named") {
 }
 
 TEST_CASE("parity runner: options of x-transformers as Python writes them") {
+  const DefaultDevice host(Device::cpu());  // where the runner computes
   xt::FeedForward module({.dim = 3, .mult = 2, .no_bias = true});
   const Tensor x = randn({1, 2, 3});
   NamedTensors tensors{{"in.x", x}, {"out.0", module.forward(x).detach()}};
