@@ -9,6 +9,7 @@
 #include <weft/nn/conv.h>
 #include <weft/nn/embedding.h>
 #include <weft/nn/flash.h>
+#include <weft/nn/gru.h>
 #include <weft/nn/init.h>
 #include <weft/nn/linear.h>
 #include <weft/nn/module.h>

@@ -11,16 +11,9 @@
 namespace weft::xt {
 
 Fields fields(ContinuousTransformerWrapperConfig& c) {
-  return {{"dim_in", &c.dim_in},
-          {"dim_out", &c.dim_out},
-          {"max_seq_len", &c.max_seq_len},
-          {"max_mem_len", &c.max_mem_len},
-          {"num_memory_tokens", &c.num_memory_tokens},
-          {"post_emb_norm", &c.post_emb_norm},
-          {"emb_dropout", &c.emb_dropout},
-          {"use_abs_pos_emb", &c.use_abs_pos_emb},
-          {"scaled_sinu_pos_emb", &c.scaled_sinu_pos_emb},
-          {"average_pool_embed", &c.average_pool_embed}};
+  Fields f;
+  WEFT_XT_CONTINUOUS_OPTIONS(WEFT_XT_FIELD, )
+  return f;
 }
 
 ContinuousTransformerWrapper::ContinuousTransformerWrapper(const ContinuousTransformerWrapperConfig& c) : config_(c) {

@@ -6,16 +6,7 @@
 namespace weft::xt {
 
 struct ContinuousTransformerWrapperConfig {
-  std::optional<int64_t> dim_in = {};   ///< features of the input; dim unless given
-  std::optional<int64_t> dim_out = {};  ///< features of the output; dim unless given
-  int64_t max_seq_len = 0;
-  int64_t max_mem_len = 0;  ///< mems that a call returns are at most so long (0: any length)
-  std::optional<int64_t> num_memory_tokens = {};
-  bool post_emb_norm = false;
-  double emb_dropout = 0;
-  bool use_abs_pos_emb = true;
-  bool scaled_sinu_pos_emb = false;
-  bool average_pool_embed = false;  ///< the output is that of the mean place
+  WEFT_XT_CONTINUOUS_OPTIONS(WEFT_XT_OPTION, )
   std::shared_ptr<AttentionLayers> attn_layers = nullptr;
 };
 Fields fields(ContinuousTransformerWrapperConfig& c);  ///< all but attn_layers

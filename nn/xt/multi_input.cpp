@@ -7,20 +7,9 @@
 namespace weft::xt {
 
 Fields fields(MultiInputTransformerWrapperConfig& c) {
-  return {{"num_tokens", &c.num_tokens},
-          {"max_seq_len", &c.max_seq_len},
-          {"emb_dim", &c.emb_dim},
-          {"max_mem_len", &c.max_mem_len},
-          {"shift_mem_down", &c.shift_mem_down},
-          {"emb_dropout", &c.emb_dropout},
-          {"post_emb_norm", &c.post_emb_norm},
-          {"num_memory_tokens", &c.num_memory_tokens},
-          {"memory_tokens_interspersed_every", &c.memory_tokens_interspersed_every},
-          {"return_only_embed", &c.return_only_embed},
-          {"use_abs_pos_emb", &c.use_abs_pos_emb},
-          {"scaled_sinu_pos_emb", &c.scaled_sinu_pos_emb},
-          {"emb_frac_gradient", &c.emb_frac_gradient},
-          {"attn_z_loss_weight", &c.attn_z_loss_weight}};
+  Fields f;
+  WEFT_XT_MULTI_INPUT_OPTIONS(WEFT_XT_FIELD, )
+  return f;
 }
 
 MultiInputTransformerWrapper::MultiInputTransformerWrapper(const MultiInputTransformerWrapperConfig& c) : config_(c) {

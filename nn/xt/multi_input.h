@@ -6,20 +6,7 @@
 namespace weft::xt {
 
 struct MultiInputTransformerWrapperConfig {
-  NamedIntegers num_tokens = {};        ///< vocabulary sizes by name
-  int64_t max_seq_len = 0;              ///< 0: no positions are added
-  std::optional<int64_t> emb_dim = {};  ///< of embeddings, projected to dim where it differs
-  int64_t max_mem_len = 0;
-  int64_t shift_mem_down = 0;
-  double emb_dropout = 0;
-  bool post_emb_norm = false;
-  std::optional<int64_t> num_memory_tokens = {};
-  std::optional<int64_t> memory_tokens_interspersed_every = {};  ///< in front of every so many tokens; causal only
-  bool return_only_embed = false;                                ///< no logits
-  bool use_abs_pos_emb = true;
-  bool scaled_sinu_pos_emb = false;
-  double emb_frac_gradient = 1;
-  double attn_z_loss_weight = 1e-4;
+  WEFT_XT_MULTI_INPUT_OPTIONS(WEFT_XT_OPTION, )
   std::shared_ptr<AttentionLayers> attn_layers = nullptr;
 };
 Fields fields(MultiInputTransformerWrapperConfig& c);  ///< all but attn_layers

@@ -165,6 +165,87 @@ inline Fields fields(DataDependentAlibiKwargs& c) {
   X(P, double, cross_attn_tokens_dropout, 0, "share of the context left out in training (arXiv:2202.07765)", "attention_layers") \
   X(P, bool, zero_init_branch_output, false, "zero_init_output of every sublayer", "attention_layers")
 
+// Of the wrappers.
+#define WEFT_XT_TRANSFORMER_WRAPPER_OPTIONS(X, P)                                                                        \
+  X(P, int64_t, num_tokens, 0, "size of the vocabulary; needed", "transformer_wrapper")                                  \
+  X(P, int64_t, max_seq_len, 0, "longest text with positions; 0: no positions are added", "transformer_wrapper")         \
+  X(P, int64_t, max_mem_len, 0, "mems that a call returns are at most so long (0: any length; Transformer-XL, arXiv:1901.02860)", "transformer_wrapper") \
+  X(P, int64_t, shift_mem_down, 0, "mems of layer i + this go to layer i (enhanced recurrence, arXiv:2012.15688)", "transformer_wrapper") \
+  X(P, std::optional<int64_t>, num_memory_tokens, {}, "learned tokens in front (arXiv:2006.11527)", "transformer_wrapper") \
+  X(P, std::optional<int64_t>, memory_tokens_interspersed_every, {}, "they stand in front of every so many tokens; causal only", "transformer_wrapper") \
+  X(P, double, emb_dropout, 0, "chance that an embedding's feature is dropped in training", "transformer_wrapper")       \
+  X(P, bool, l2norm_embed, false, "embeddings of length 1 (fixnorm, arXiv:1910.05895)", "transformer_wrapper")           \
+  X(P, bool, post_emb_norm, false, "a layer norm on the sum of embeddings (BLOOM, arXiv:2211.05100)", "transformer_wrapper") \
+  X(P, bool, use_abs_pos_emb, true, "positions are added to the embeddings, unless the layers have some of their own", "transformer_wrapper") \
+  X(P, bool, scaled_sinu_pos_emb, false, "g sin(position / 10000^(2k / dim)), and cos, one learned g, in place of learned positions (arXiv:1706.03762)", "transformer_wrapper") \
+  X(P, bool, tie_embedding, false, "logits x E^T with the embedding's own E (arXiv:1608.05859)", "transformer_wrapper")  \
+  X(P, std::optional<int64_t>, emb_dim, {}, "features of embeddings, projected to dim where it differs", "transformer_wrapper") \
+  X(P, double, emb_frac_gradient, 1, "share of the gradient that reaches the embeddings (arXiv:2105.13290)", "transformer_wrapper") \
+  X(P, NamedIntegers, embed_num_tokens, {}, "further embeddings (types, say), added: vocabulary sizes by name (BERT, arXiv:1810.04805)", "transformer_wrapper") \
+  X(P, std::optional<int64_t>, logits_dim, {}, "numbers of logits; num_tokens unless given", "transformer_wrapper")      \
+  X(P, bool, return_only_embed, false, "no logits at all: the layers' output", "transformer_wrapper")                    \
+  X(P, int64_t, num_output_heads, 1, "sets of logits", "transformer_wrapper")                                            \
+  X(P, bool, average_pool_embed, false, "logits of the mean token", "transformer_wrapper")                               \
+  X(P, bool, use_cls_token, false, "logits of learned tokens in front (BERT, arXiv:1810.04805)", "transformer_wrapper")  \
+  X(P, int64_t, num_cls_tokens, 1, "how many of them", "transformer_wrapper")                                            \
+  X(P, bool, squeeze_out_last_dim, false, "a last dimension of 1 is dropped", "transformer_wrapper")                     \
+  X(P, bool, recycling, false, "input + W output goes through the layers again, recycle_steps times (AlphaFold2, doi:10.1038/s41586-021-03819-2)", "transformer_wrapper") \
+  X(P, int64_t, train_max_recycle_steps, 4, "recycle_steps is drawn up to this in training", "transformer_wrapper")      \
+  X(P, bool, mixture_of_softmax, false, "logits are log sum of w_k softmax(W_k x) (arXiv:1711.03953)", "transformer_wrapper") \
+  X(P, int64_t, mixture_of_softmax_k, 4, "softmaxes in it", "transformer_wrapper")                                       \
+  X(P, bool, sigsoftmax_logits, false, "logits + log sigmoid(logits) (arXiv:1805.10829)", "transformer_wrapper")         \
+  X(P, double, attn_z_loss_weight, 1e-4, "factor on the mean of (log sum exp(scores))^2, which a call may ask for (arXiv:2202.08906)", "transformer_wrapper")
+
+#define WEFT_XT_MULTI_INPUT_OPTIONS(X, P)                                                                                \
+  X(P, NamedIntegers, num_tokens, {}, "vocabulary sizes by name; needed", "multi_input")                                 \
+  X(P, int64_t, max_seq_len, 0, "longest text with positions; 0: no positions are added", "multi_input")                 \
+  X(P, std::optional<int64_t>, emb_dim, {}, "features of embeddings, projected to dim where it differs", "multi_input")  \
+  X(P, int64_t, max_mem_len, 0, "mems that a call returns are at most so long (0: any length; Transformer-XL, arXiv:1901.02860)", "multi_input") \
+  X(P, int64_t, shift_mem_down, 0, "mems of layer i + this go to layer i (enhanced recurrence, arXiv:2012.15688)", "multi_input") \
+  X(P, double, emb_dropout, 0, "chance that an embedding's feature is dropped in training", "multi_input")               \
+  X(P, bool, post_emb_norm, false, "a layer norm on the sum of embeddings (BLOOM, arXiv:2211.05100)", "multi_input")     \
+  X(P, std::optional<int64_t>, num_memory_tokens, {}, "learned tokens in front (arXiv:2006.11527)", "multi_input")       \
+  X(P, std::optional<int64_t>, memory_tokens_interspersed_every, {}, "they stand in front of every so many tokens; causal only", "multi_input") \
+  X(P, bool, return_only_embed, false, "no logits at all: the layers' output", "multi_input")                            \
+  X(P, bool, use_abs_pos_emb, true, "positions are added to the embeddings, unless the layers have some of their own", "multi_input") \
+  X(P, bool, scaled_sinu_pos_emb, false, "g sin(position / 10000^(2k / dim)), and cos, one learned g, in place of learned positions (arXiv:1706.03762)", "multi_input") \
+  X(P, double, emb_frac_gradient, 1, "share of the gradient that reaches the embeddings (arXiv:2105.13290)", "multi_input") \
+  X(P, double, attn_z_loss_weight, 1e-4, "factor on the mean of (log sum exp(scores))^2, which a call may ask for (arXiv:2202.08906)", "multi_input")
+
+#define WEFT_XT_CONTINUOUS_OPTIONS(X, P)                                                                                 \
+  X(P, std::optional<int64_t>, dim_in, {}, "features of the input, projected to dim; dim unless given", "continuous")    \
+  X(P, std::optional<int64_t>, dim_out, {}, "features of the output; dim unless given", "continuous")                    \
+  X(P, int64_t, max_seq_len, 0, "longest text with positions; 0: no positions are added", "continuous")                  \
+  X(P, int64_t, max_mem_len, 0, "mems that a call returns are at most so long (0: any length; Transformer-XL, arXiv:1901.02860)", "continuous") \
+  X(P, std::optional<int64_t>, num_memory_tokens, {}, "learned tokens in front (arXiv:2006.11527)", "continuous")        \
+  X(P, bool, post_emb_norm, false, "a layer norm on the sum of embeddings (BLOOM, arXiv:2211.05100)", "continuous")      \
+  X(P, double, emb_dropout, 0, "chance that an embedding's feature is dropped in training", "continuous")                \
+  X(P, bool, use_abs_pos_emb, true, "positions are added to the embeddings, unless the layers have some of their own", "continuous") \
+  X(P, bool, scaled_sinu_pos_emb, false, "g sin(position / 10000^(2k / dim)), and cos, one learned g, in place of learned positions (arXiv:1706.03762)", "continuous") \
+  X(P, bool, average_pool_embed, false, "the output is that of the mean place", "continuous")
+
+#define WEFT_XT_XVAL_OPTIONS(X, P)                                                                                       \
+  X(P, int64_t, num_tokens, 0, "size of the vocabulary; needed", "xval")                                                 \
+  X(P, int64_t, numerical_token_id, 0, "the token that stands for every number; its embedding is scaled by the number (arXiv:2310.02989)", "xval") \
+  X(P, int64_t, max_seq_len, 0, "longest text with positions; 0: no positions are added", "xval")                        \
+  X(P, std::optional<int64_t>, emb_dim, {}, "features of embeddings, projected to dim where it differs", "xval")         \
+  X(P, std::optional<int64_t>, logits_dim, {}, "numbers of logits; num_tokens unless given", "xval")                     \
+  X(P, bool, tie_embedding, false, "logits x E^T with the embedding's own E (arXiv:1608.05859)", "xval")                 \
+  X(P, int64_t, max_mem_len, 0, "mems that a call returns are at most so long (0: any length; Transformer-XL, arXiv:1901.02860)", "xval") \
+  X(P, std::optional<int64_t>, num_memory_tokens, {}, "learned tokens in front (arXiv:2006.11527)", "xval")              \
+  X(P, double, emb_dropout, 0, "chance that an embedding's feature is dropped in training", "xval")                      \
+  X(P, bool, use_abs_pos_emb, true, "positions are added to the embeddings, unless the layers have some of their own", "xval") \
+  X(P, bool, scaled_sinu_pos_emb, false, "g sin(position / 10000^(2k / dim)), and cos, one learned g, in place of learned positions (arXiv:1706.03762)", "xval")
+
+#define WEFT_XT_VIT_OPTIONS(X, P)                                                                                        \
+  X(P, int64_t, image_size, 0, "side of the largest image; needed", "vit")                                               \
+  X(P, int64_t, patch_size, 0, "side of a patch; needed (arXiv:2010.11929)", "vit")                                      \
+  X(P, std::optional<int64_t>, num_classes, {}, "logits of the mean embedding; without it the mean embedding itself (arXiv:2205.01580)", "vit") \
+  X(P, int64_t, channels, 3, "of the image", "vit")                                                                      \
+  X(P, bool, post_emb_norm, false, "a layer norm on the sum of embeddings (BLOOM, arXiv:2211.05100)", "vit")             \
+  X(P, int64_t, num_register_tokens, 0, "learned tokens behind the patches (arXiv:2309.16588)", "vit")                   \
+  X(P, double, emb_dropout, 0, "chance that an embedding's feature is dropped in training", "vit")
+
 // What a struct is made of.
 #define WEFT_XT_OPTION(P, TYPE, NAME, DEFAULT, DOC, FILE) TYPE P##NAME = DEFAULT;
 #define WEFT_XT_OVERRIDE(P, TYPE, NAME, DEFAULT, DOC, FILE) ::weft::xt::Override<TYPE> P##NAME = {};
@@ -201,5 +282,8 @@ struct OptionRow {
 };
 /// The options of Attention, FeedForward or AttentionLayers (its own).
 std::vector<OptionRow> attention_options(), feed_forward_options(), attention_layers_options();
+/// Those of the wrappers.
+std::vector<OptionRow> transformer_wrapper_options(), multi_input_options(), continuous_options(), xval_options(),
+    vit_options();
 
 }  // namespace weft::xt

@@ -34,34 +34,9 @@ const TransformerWrapperConfig& checked(const TransformerWrapperConfig& c) {
 }  // namespace
 
 Fields fields(TransformerWrapperConfig& c) {
-  return {{"num_tokens", &c.num_tokens},
-          {"max_seq_len", &c.max_seq_len},
-          {"max_mem_len", &c.max_mem_len},
-          {"shift_mem_down", &c.shift_mem_down},
-          {"num_memory_tokens", &c.num_memory_tokens},
-          {"memory_tokens_interspersed_every", &c.memory_tokens_interspersed_every},
-          {"emb_dropout", &c.emb_dropout},
-          {"l2norm_embed", &c.l2norm_embed},
-          {"post_emb_norm", &c.post_emb_norm},
-          {"use_abs_pos_emb", &c.use_abs_pos_emb},
-          {"scaled_sinu_pos_emb", &c.scaled_sinu_pos_emb},
-          {"tie_embedding", &c.tie_embedding},
-          {"emb_dim", &c.emb_dim},
-          {"emb_frac_gradient", &c.emb_frac_gradient},
-          {"embed_num_tokens", &c.embed_num_tokens},
-          {"logits_dim", &c.logits_dim},
-          {"return_only_embed", &c.return_only_embed},
-          {"num_output_heads", &c.num_output_heads},
-          {"average_pool_embed", &c.average_pool_embed},
-          {"use_cls_token", &c.use_cls_token},
-          {"num_cls_tokens", &c.num_cls_tokens},
-          {"squeeze_out_last_dim", &c.squeeze_out_last_dim},
-          {"recycling", &c.recycling},
-          {"train_max_recycle_steps", &c.train_max_recycle_steps},
-          {"mixture_of_softmax", &c.mixture_of_softmax},
-          {"mixture_of_softmax_k", &c.mixture_of_softmax_k},
-          {"sigsoftmax_logits", &c.sigsoftmax_logits},
-          {"attn_z_loss_weight", &c.attn_z_loss_weight}};
+  Fields f;
+  WEFT_XT_TRANSFORMER_WRAPPER_OPTIONS(WEFT_XT_FIELD, )
+  return f;
 }
 
 TransformerWrapper::TransformerWrapper(const TransformerWrapperConfig& given)

@@ -9,34 +9,7 @@
 namespace weft::xt {
 
 struct TransformerWrapperConfig {
-  int64_t num_tokens = 0;
-  int64_t max_seq_len = 0;     ///< 0: no positions are added
-  int64_t max_mem_len = 0;     ///< mems that a call returns are at most so long (0: any length)
-  int64_t shift_mem_down = 0;  ///< mems of layer i + this go to layer i (enhanced recurrence, arXiv:2012.15688)
-  std::optional<int64_t> num_memory_tokens = {};                 ///< learned tokens in front (arXiv:2006.11527)
-  std::optional<int64_t> memory_tokens_interspersed_every = {};  ///< in front of every so many tokens; causal only
-  double emb_dropout = 0;
-  bool l2norm_embed = false;   ///< embeddings of length 1
-  bool post_emb_norm = false;  ///< a layer norm on the sum of embeddings (BLOOM)
-  bool use_abs_pos_emb = true;
-  bool scaled_sinu_pos_emb = false;        ///< sinusoids in place of learned positions
-  bool tie_embedding = false;              ///< logits by the embedding's own weights
-  std::optional<int64_t> emb_dim = {};     ///< of embeddings, projected to dim where it differs
-  double emb_frac_gradient = 1;            ///< share of the gradient that reaches the embeddings (arXiv:2105.13290)
-  NamedIntegers embed_num_tokens = {};     ///< further embeddings (types, say): vocabulary sizes by name
-  std::optional<int64_t> logits_dim = {};  ///< num_tokens unless given
-  bool return_only_embed = false;          ///< no logits at all
-  int64_t num_output_heads = 1;            ///< sets of logits
-  bool average_pool_embed = false;         ///< logits of the mean token
-  bool use_cls_token = false;              ///< logits of learned tokens in front
-  int64_t num_cls_tokens = 1;
-  bool squeeze_out_last_dim = false;    ///< drop a last dimension of 1
-  bool recycling = false;               ///< the output is fed back (AlphaFold2); needs recycle_steps in evaluation mode
-  int64_t train_max_recycle_steps = 4;  ///< drawn up to this in training
-  bool mixture_of_softmax = false;      ///< logits are log-probabilities of a mixture (arXiv:1711.03953)
-  int64_t mixture_of_softmax_k = 4;
-  bool sigsoftmax_logits = false;  ///< logits + log sigmoid(logits) (arXiv:1805.10829)
-  double attn_z_loss_weight = 1e-4;
+  WEFT_XT_TRANSFORMER_WRAPPER_OPTIONS(WEFT_XT_OPTION, )
   std::shared_ptr<Module> token_emb = nullptr;  ///< ids → [b, n, emb_dim], in place of a TokenEmbedding
   std::shared_ptr<Module> to_logits = nullptr;  ///< [b, n, dim] → logits, in place of a linear layer
   std::shared_ptr<AttentionLayers> attn_layers = nullptr;

@@ -9,10 +9,9 @@
 namespace weft::xt {
 
 Fields fields(ViTransformerWrapperConfig& c) {
-  return {{"image_size", &c.image_size},       {"patch_size", &c.patch_size},
-          {"num_classes", &c.num_classes},     {"channels", &c.channels},
-          {"post_emb_norm", &c.post_emb_norm}, {"num_register_tokens", &c.num_register_tokens},
-          {"emb_dropout", &c.emb_dropout}};
+  Fields f;
+  WEFT_XT_VIT_OPTIONS(WEFT_XT_FIELD, )
+  return f;
 }
 
 ViTransformerWrapper::ViTransformerWrapper(const ViTransformerWrapperConfig& c) : config_(c) {

@@ -7,13 +7,7 @@
 namespace weft::xt {
 
 struct ViTransformerWrapperConfig {
-  int64_t image_size = 0;
-  int64_t patch_size = 0;
-  std::optional<int64_t> num_classes = {};  ///< without them the mean embedding is returned
-  int64_t channels = 3;
-  bool post_emb_norm = false;
-  int64_t num_register_tokens = 0;  ///< learned tokens beside the patches (arXiv:2309.16588)
-  double emb_dropout = 0;
+  WEFT_XT_VIT_OPTIONS(WEFT_XT_OPTION, )
   std::shared_ptr<AttentionLayers> attn_layers = nullptr;
 };
 Fields fields(ViTransformerWrapperConfig& c);  ///< all but attn_layers

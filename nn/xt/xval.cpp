@@ -13,17 +13,9 @@
 namespace weft::xt {
 
 Fields fields(XValTransformerWrapperConfig& c) {
-  return {{"num_tokens", &c.num_tokens},
-          {"numerical_token_id", &c.numerical_token_id},
-          {"max_seq_len", &c.max_seq_len},
-          {"emb_dim", &c.emb_dim},
-          {"logits_dim", &c.logits_dim},
-          {"tie_embedding", &c.tie_embedding},
-          {"max_mem_len", &c.max_mem_len},
-          {"num_memory_tokens", &c.num_memory_tokens},
-          {"emb_dropout", &c.emb_dropout},
-          {"use_abs_pos_emb", &c.use_abs_pos_emb},
-          {"scaled_sinu_pos_emb", &c.scaled_sinu_pos_emb}};
+  Fields f;
+  WEFT_XT_XVAL_OPTIONS(WEFT_XT_FIELD, )
+  return f;
 }
 
 XValTransformerWrapper::XValTransformerWrapper(const XValTransformerWrapperConfig& c) : config_(c) {

@@ -6,17 +6,7 @@
 namespace weft::xt {
 
 struct XValTransformerWrapperConfig {
-  int64_t num_tokens = 0;
-  int64_t numerical_token_id = 0;
-  int64_t max_seq_len = 0;
-  std::optional<int64_t> emb_dim = {};     ///< of embeddings, projected to dim where it differs
-  std::optional<int64_t> logits_dim = {};  ///< num_tokens unless given
-  bool tie_embedding = false;
-  int64_t max_mem_len = 0;
-  std::optional<int64_t> num_memory_tokens = {};
-  double emb_dropout = 0;
-  bool use_abs_pos_emb = true;
-  bool scaled_sinu_pos_emb = false;
+  WEFT_XT_XVAL_OPTIONS(WEFT_XT_OPTION, )
   std::shared_ptr<AttentionLayers> attn_layers = nullptr;
 };
 Fields fields(XValTransformerWrapperConfig& c);  ///< all but attn_layers

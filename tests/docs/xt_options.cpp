@@ -54,10 +54,11 @@ std::string page() {
          "Written by `weft_xt_options` from the option list in [nn/xt/options.h](../nn/xt/options.h); the tests fail "
          "where "
          "the two\ndiffer. How the parts work together: [xt.md](xt.md).\n\n"
-         "`Encoder`, `Decoder`, `PrefixDecoder` and `CrossAttender` take all of these after `dim`, `depth` and "
-         "`heads`; "
-         "`XTransformer` takes\nthem twice, with `enc_` and `dec_` in front. The options of a wrapper stand beside its "
-         "class.\n";
+         "`Encoder`, `Decoder`, `PrefixDecoder` and `CrossAttender` take those of the layers, of attention and of "
+         "feed-forwards after "
+         "`dim`, `depth`\nand `heads`; `XTransformer` takes them twice, with `enc_` and `dec_` in front. Those of "
+         "wrappers "
+         "that have no table here stand beside\ntheir classes.\n";
   out << "\nCapital letters are learned matrices; w and g are learned vectors; x is what a sublayer reads, out what it "
          "gives; q, k, "
          "v are\nqueries, keys and values, y the weighted sums of values.\n";
@@ -73,6 +74,14 @@ std::string page() {
       "with its heads ([attention.h](../nn/xt/attention.h)).",
       "attn_", attention_options());
   section(out, "Feed-forward", "`FeedForward` itself takes them without `ff_`.", "ff_", feed_forward_options());
+  const std::string wrappers = "Beside `attn_layers`, the layers themselves";
+  section(out, "TransformerWrapper",
+          (wrappers + ", and the modules `token_emb` and `to_logits` in place of its own.").c_str(), "",
+          transformer_wrapper_options());
+  section(out, "MultiInputTransformerWrapper", (wrappers + ".").c_str(), "", multi_input_options());
+  section(out, "ContinuousTransformerWrapper", (wrappers + ".").c_str(), "", continuous_options());
+  section(out, "XValTransformerWrapper", (wrappers + ".").c_str(), "", xval_options());
+  section(out, "ViTransformerWrapper", (wrappers + ".").c_str(), "", vit_options());
   return out.str();
 }
 
@@ -92,7 +101,9 @@ int check(const std::filesystem::path& path) {
     ++wrong;
     break;
   }
-  for (const auto& rows : {attention_layers_options(), attention_options(), feed_forward_options()})
+  for (const auto& rows :
+       {attention_layers_options(), attention_options(), feed_forward_options(), transformer_wrapper_options(),
+        multi_input_options(), continuous_options(), xval_options(), vit_options()})
     for (const OptionRow& r : rows) {
       if (std::filesystem::exists(path.parent_path() / ".." / r.file)) continue;
       std::printf("%s: there is no file %s\n", r.name.c_str(), r.file.c_str()), ++wrong;
