@@ -421,7 +421,9 @@ class Sweep {
       Tensor& grad = impl->autograd->grad;
       // A gradient that nobody else holds may be the tensor itself; a view, or one shared with another result, may not:
       // clipping and scaling write into gradients in place.
-      const bool own = g.is_contiguous() && g.impl_ptr().use_count() == 1 && g.impl().storage.use_count() == 1;
+      // Nor may a part of a larger buffer, which would stay as long as the gradient does.
+      const bool own = g.is_contiguous() && g.impl_ptr().use_count() == 1 && g.impl().storage.use_count() == 1 &&
+                       g.impl().storage->bytes() <= 2 * static_cast<size_t>(g.numel()) * size_of(g.dtype()) + 64;
       grad = grad.defined() ? add(grad, g) : create_ || own ? g : g.clone();
     }
   }

@@ -71,13 +71,14 @@ void write_slots(const std::vector<Slot>& slots, unsigned char* memory) {
 // The calling thread captures for the scope: a stream of its own, the arena's memory, the slots.
 class CaptureScope {
  public:
-  explicit CaptureScope(Capture& c) : arena_(*c.arena), device_(c.device), stream_(borrow_stream(c.device)) {
+  // warm: the same step has run just before.
+  CaptureScope(Capture& c, bool warm) : arena_(*c.arena), device_(c.device), stream_(borrow_stream(c.device)) {
     const cudaError_t begun = cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed);
     if (begun != cudaSuccess) return_stream(device_, stream_);
     check_cuda(begun, "graph");
     before_ = std::exchange(override_stream(device_.index), stream_);
     capturing() = &c;
-    Autocast::forget();  // what was converted before would not be converted again in a replay
+    Autocast::forget(warm);  // what was converted before would not be converted again in a replay
   }
   // Throws away what was captured if finish() has not been reached.
   ~CaptureScope() {
@@ -185,7 +186,7 @@ void Graph::Impl::capture() {
 // Runs the step with all that it asks of the device recorded. After an error the generators are where they were.
 cudaGraph_t Graph::Impl::record(Capture& c) {
   try {
-    CaptureScope scope(c);
+    CaptureScope scope(c, g.options.warmup > 0);
     step();
     for (Draws& d : c.draws) {
       check(d.generator->state().seed == d.start.seed, "graph: the captured step reseeds a generator");

@@ -1,5 +1,6 @@
 // Devices, streams, events and faults.
 #include <weft/cuda/state.cuh>
+#include <weft/ops/matmul.h>
 
 #include <array>
 #include <cstring>
@@ -152,9 +153,13 @@ StreamScope::StreamScope(const Stream& stream) : device_(stream.device_) {
   cudaStream_t& current = override_stream(device_.index);
   before_ = current;
   current = stream_of(stream.handle_);
+  Autocast::forget(false);  // another stream would not wait for what is converted here
 }
 
-StreamScope::~StreamScope() { override_stream(device_.index) = stream_of(before_); }
+StreamScope::~StreamScope() {
+  override_stream(device_.index) = stream_of(before_);
+  Autocast::forget(false);
+}
 
 Event::Event(Device device) : device_(device) {
   require(device);

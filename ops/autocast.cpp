@@ -61,7 +61,14 @@ std::unordered_map<const TensorImpl*, Converted>& converted() {
 // first one asked for has all others of the scope before converted with it, in one launch.
 struct Asked {
   std::vector<std::weak_ptr<TensorImpl>> parameters;
+  std::unordered_set<const TensorImpl*> known;
   DType dtype = float32;
+
+  // Once each, however often a long scope asks.
+  void add(const Tensor& x, DType wanted) {
+    if (known.insert(x.impl_ptr().get()).second) parameters.push_back(x.impl_ptr());
+    dtype = wanted;
+  }
 
   // Those that are still there and were last converted beside x, if x was the first.
   Tensors expected_with(const Tensor& x, DType wanted) const {
@@ -104,7 +111,7 @@ Tensor convert_once(const Tensor& x) {
   if (expects && t_asked.parameters.empty()) convert_expected(x);
   Converted& c = all[x.impl_ptr().get()];
   Tensor y = c.find(x, t_dtype);
-  if (expects && (c.early || !y.defined())) t_asked.parameters.push_back(x.impl_ptr()), t_asked.dtype = t_dtype;
+  if (expects && (c.early || !y.defined())) t_asked.add(x, t_dtype);
   if (!y.defined()) {
     y = cast(x.detach(), t_dtype);
     c = Converted(x, y);
@@ -153,10 +160,11 @@ Autocast::~Autocast() {
 }
 bool Autocast::active() { return t_on; }
 DType Autocast::dtype() { return t_dtype; }
-void Autocast::forget() {
+void Autocast::forget(bool expect) {
   converted().clear();
   if (!t_asked.parameters.empty()) t_asked_before = std::move(t_asked);
   t_asked = {};
+  if (!expect) t_asked_before = {};
 }
 
 Tensor Autocast::apply(const Tensor& x) {

@@ -50,7 +50,8 @@ Tensor scatter_add(const Tensor& x, int64_t dim, const Tensor& index, const Tens
 Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha = 1);
 /// Sets the slice index[j] along dim to source's slice j; the last one stays.
 Tensor index_copy(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source);
-/// The same in x's own memory, not recorded. Where it writes is read when the kernel runs.
+/// The same in x's own memory, not recorded. Where it writes is read when the kernel runs. Throws for a scalar, for
+/// read-only memory, and where x requires a gradient.
 void index_copy_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source);
 /// x with x[indices...] = values (see index; values broadcast to its shape), or with values added where accumulate.
 Tensor index_put(const Tensor& x, const Tensors& indices, const Tensor& values, bool accumulate = false);

@@ -28,8 +28,9 @@ class Autocast {
   static Tensor apply(const Tensor& x);
   static bool active();  ///< whether a scope is on, on this thread
   static DType dtype();  ///< the dtype of the innermost scope
-  /// Forgets this thread's converted parameters: they belong to one side of a graph capture's start or end.
-  static void forget();
+  /// Forgets this thread's converted parameters: they belong to one side of a graph capture's start or end, or to one
+  /// stream. expect: whether the next scope may convert all that the last one asked for at once.
+  static void forget(bool expect = true);
 
  private:
   DType before_;

@@ -43,6 +43,8 @@ void check_config(const AttentionLayersConfig& c) {
         c.num_residual_streams);
   check(c.num_residual_streams > 1 || !c.qkv_receive_diff_residuals,
         "AttentionLayers: qkv_receive_diff_residuals needs num_residual_streams above 1");
+  for (const double p : c.layer_dropout.values)
+    check(p >= 0 && p <= 1, "AttentionLayers: layer_dropout must be in [0, 1], got ", p);
   check(c.pre_norm || !c.sandwich_norm, "AttentionLayers: sandwich_norm needs pre_norm");
   check(c.resi_dual_scale > 0 && c.resi_dual_scale <= 1, "AttentionLayers: resi_dual_scale must be in (0, 1], got ",
         c.resi_dual_scale);

@@ -69,7 +69,7 @@ BeamSearch::BeamSearch(const TransformerWrapper& net, const Prompts& prompts, in
       seq_len_(seq_len),
       next_(net,
             [&] {
-              NextTokenOptions o{.call = options.call,
+              NextTokenOptions o{.call = prompts.call,
                                  .cache_kv = options.cache_kv,
                                  .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
                                  .capacity = t_ + seq_len};

@@ -48,7 +48,9 @@ struct LayerCache {
 class Cache {
  public:
   /// Memory for this many tokens is taken at once; more may follow.
-  explicit Cache(int64_t capacity = 256) : capacity_(capacity) {}
+  explicit Cache(int64_t capacity = 256) : capacity_(capacity) {
+    check(capacity > 0, "Cache: capacity must be positive, got ", capacity);
+  }
 
   /// Sequence places that the layers have seen (memory tokens and prepended embeddings too); once fixed, had seen then.
   int64_t length() const { return length_; }

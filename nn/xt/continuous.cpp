@@ -55,7 +55,7 @@ ContinuousTransformerWrapper::Output ContinuousTransformerWrapper::run(const Ten
 
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);
-  if (call.cache) call.cache->tokens += n;
+  if (call.cache && !call.cache->fixed()) call.cache->tokens += n;
   if (memory > 0) {  // prepended embeddings stand before the memory tokens
     out.intermediates.memory_tokens = slice(x, 1, prepended, prepended + memory);
     x = prepended > 0 ? cat({slice(x, 1, 0, prepended), slice(x, 1, prepended + memory)}, 1) : slice(x, 1, memory);

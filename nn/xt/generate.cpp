@@ -28,16 +28,26 @@ Tensor align_right(const Tensor& tokens, const Tensor& lens, int64_t pad_value) 
 Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens, const Call& call, int64_t pad_value) {
   check(given.dim() == 1 || given.dim() == 2, "generate: expected prompts [batch, length] or [length], got ",
         given.shape());
-  Prompts p{given.dim() == 1 ? unsqueeze(given, 0) : given, {}};
+  Prompts p{given.dim() == 1 ? unsqueeze(given, 0) : given, {}, {}};
   const int64_t t = p.tokens.size(1);
   check(t > 0 && seq_len >= 0, "generate: expected prompts of length above 0 and seq_len >= 0, got ", p.tokens.shape(),
         " and ", seq_len);
+  p.call = call;
   if (lens.defined()) {
     p.tokens = align_right(p.tokens, lens, pad_value);
     p.start = lens.to(given.device()) * -1 + t;
+    for (Tensor* mask : {&p.call.mask, &p.call.self_attn_kv_mask, &p.call.padding_mask})
+      if (mask->defined()) *mask = align_right(mask->to(int64), lens, 0).to(boolean);
   }
-  if (call.mask.defined())
-    check(all(select(call.mask, 1, -1)).item<bool>(), "generate: a prompt ends in masked tokens: give its prompt_lens");
+  if (p.call.mask.defined())
+    check(all(select(p.call.mask, 1, -1)).item<bool>(), "generate: a prompt ends in masked tokens",
+          lens.defined() ? "" : ": give its prompt_lens");
+  for (const auto& [x, name] : {std::pair{&call.condition, "condition"},
+                                {&call.in_attn_cond, "in_attn_cond"},
+                                {&call.sum_embeds, "sum_embeds"}})
+    check(!x->defined() || x->dim() < 3 || x->size(1) == 1, "generate: ", name, " ",
+          x->defined() ? x->shape() : Shape(),
+          " has a place for each token, and none for those to come; give [batch, 1, features]");
   return p;
 }
 
@@ -104,7 +114,7 @@ Generation::Generation(const TransformerWrapper& net, const Prompts& prompts, in
       pad_value_(pad_value),
       start_(prompts.start),
       captured_([this] { step(); }, prompts.tokens.device(), options.capture) {
-  NextTokenOptions reading{.call = options.call,
+  NextTokenOptions reading{.call = prompts.call,
                            .cache_kv = options.cache_kv,
                            .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
                            .capacity = t_ + seq_len};
@@ -129,6 +139,7 @@ void Generation::choose(const Tensors& all_logits) {
   }
   if (options_.repetition.any()) logits = discourage(logits, options_.repetition, text_, start_, length_);
   const FilterLogitsFn& filter = options_.amateurs.empty() ? options_.filter_logits_fn : nullptr;
+  if (options_.eos_token) logits = masked_fill(logits, ended_, 0);  // what an ended row draws does not count
   const Tensor chosen = sample(logits, options_.temperature, filter, default_generator());
   none_left_.copy_(logical_or(none_left_, any(ge(chosen, logits.size(1)))));
   token_.copy_(clamp_max(chosen, logits.size(1) - 1));

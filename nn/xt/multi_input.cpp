@@ -74,7 +74,7 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
   call.return_attn |= call.return_attn_z_loss;
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);
-  if (call.cache) call.cache->tokens += n;
+  if (call.cache && !call.cache->fixed()) call.cache->tokens += n;
   if (memory) x = memory->taken_out(x, out.intermediates);
   out.embeddings = x;
   if (!call.return_embeddings)

@@ -85,9 +85,13 @@ void NextToken::reorder(const Tensor& order, bool alike) {
   if (cache_) cache_->reorder(order);
   if (alike) return;
   Call& c = options_.call;
-  for (Tensor* t : {&c.mask, &c.self_attn_kv_mask, &c.padding_mask, &c.seq_start_pos, &c.context, &c.context_mask,
-                    &c.prepend_embeds, &c.prepend_mask, &c.condition, &c.in_attn_cond})
+  for (Tensor* t :
+       {&c.mask, &c.self_attn_kv_mask, &c.padding_mask, &c.seq_start_pos, &c.context, &c.context_mask,
+        &c.prepend_embeds, &c.prepend_mask, &c.condition, &c.in_attn_cond, &c.sum_embeds, &c.prefix_attn_len})
     if (t->defined()) *t = index_select(*t, 0, order);
+  for (const auto& [t, dims] :
+       {std::pair{&c.pos, 2}, {&c.context_pos, 2}, {&c.attn_bias, 4}})  // may be one for all rows
+    if (t->defined() && t->dim() >= dims && t->size(0) > 1) *t = index_select(*t, 0, order);
   for (Tensors* list : {&c.mems, &c.mem_masks})
     for (Tensor& t : *list)
       if (t.defined()) t = index_select(t, 0, order);

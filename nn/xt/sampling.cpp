@@ -108,15 +108,18 @@ Tensor discourage(const Tensor& logits0, const Repetition& how, const Tensor& te
 
 Tensor sample(const Tensor& logits, double temperature, const FilterLogitsFn& filter, Generator& generator) {
   check_logits("sample", logits);
-  if (temperature == 0) return argmax(logits, -1, keepdim);
+  const auto checked = [&](const Tensor& bad, const Tensor& token) {
+    check(!logits.device().is_cpu() || !any(bad).item<bool>(), "sample: the logits are not numbers, or none is left");
+    return where(bad, Scalar(logits.size(1)), token);
+  };
+  if (temperature == 0)
+    return checked(logical_not(gt(amax(logits, -1, keepdim), kNever)), argmax(logits, -1, keepdim));
   const int64_t b = logits.size(0), c = logits.size(1);
   const Tensor kept = filter ? filter(logits.to(float32)) : logits.to(float32);
   // As multinomial does, which waits for the device.
   const Tensor sums = cumsum(softmax(kept / temperature, -1).to(float64), -1), total = slice(sums, 1, c - 1);
   const Tensor u = rand({b, 1}, {.dtype = float64, .device = logits.device()}, generator);
-  const Tensor bad = logical_not(gt(total, 0));
-  check(!logits.device().is_cpu() || !any(bad).item<bool>(), "sample: the logits are not numbers, or none is left");
-  return where(bad, Scalar(c), searchsorted(sums / total, u, true));
+  return checked(logical_not(gt(total, 0)), searchsorted(sums / total, u, true));
 }
 
 Tensor pad_after_eos(const Tensor& tokens, int64_t eos, int64_t pad_value) {

@@ -52,6 +52,8 @@ Tensor repeated(const Tensor& tokens, int64_t b) {
 MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call)
     : num_(tokens.size(0)), n_(x.size(1)) {
   if (num_ == 0) return;
+  check(every == 0 || !call.cache || !call.cache->fixed(),
+        "memory_tokens_interspersed_every and a fixed cache exclude each other: some calls read memory tokens too");
   const int64_t seen = call.cache ? call.cache->length() : 0;
   if (every > 0) {
     const int64_t earlier = (seen + num_ + every - 1) / (num_ + every);

@@ -520,6 +520,44 @@ TEST_CASE("xt generate: beams share a context, and repeat nothing that they must
     }
 }
 
+TEST_CASE("xt generate: masks move with ragged prompts, greedy steps see bad logits, ended rows do not stop others") {
+  manual_seed(41);
+  AutoregressiveWrapper wrapper({.net = model("{}"), .pad_value = 3});
+  const Tensor prompts = randint(0, 11, {2, 5}), lens = tensor(std::vector<int64_t>{5, 3});
+  const Tensor mask = tensor(std::vector<bool>{true, true, true, true, true, false, true, true, false, false}, {2, 5});
+  const Tensor together = wrapper.generate(prompts, 6, {.temperature = 0, .prompt_lens = lens, .call = {.mask = mask}});
+  const Tensor alone = wrapper.generate(prompts.slice(0, 1, 2).slice(1, 0, 3), 6,
+                                        {.temperature = 0, .call = {.mask = mask.slice(0, 1, 2).slice(1, 0, 3)}});
+  CHECK(together.slice(0, 1, 2).to_vector<int64_t>() == alone.to_vector<int64_t>());
+  // Eleven tokens, none of which may come twice.
+  GenerateOptions once{.temperature = 0};
+  once.repetition.no_repeat_ngram_size = 1;
+  CHECK(error_of([&] { wrapper.generate(prompts, 15, once); }).find("the logits are not numbers") != std::string::npos);
+  CHECK(error_of([&] { sample(full({1, 4}, std::nan("")), 0, nullptr, default_generator()); }) != "");
+  // With an end: one row of a single token ends late or never, the other early; neither stops the other.
+  const Tensor two = tensor(std::vector<int64_t>{4, 5, 6, 7, 8, 4, 0, 0, 0, 0}, {2, 5}), sizes = tensor(std::vector<int64_t>{5, 1});
+  once.temperature = 1, once.filter_logits_fn = nullptr, once.eos_token = 0, once.prompt_lens = sizes;
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    Generator g(seed);
+    once.generator = &g;
+    CHECK(error_of([&] { wrapper.generate(two, 12, once); }) == "");
+  }
+  CHECK(error_of([&] { wrapper.generate(prompts, 3, {.call = {.sum_embeds = zeros({2, 5, 12})}}); })
+            .find("none for those to come") != std::string::npos);
+}
+
+TEST_CASE("xt generate: wrong caches are errors") {
+  CHECK(error_of([] { Cache cache(0); }) == "Cache: capacity must be positive, got 0");
+  manual_seed(42);
+  const auto net = model("{}", {.num_memory_tokens = 2, .memory_tokens_interspersed_every = 3});
+  const NoGrad guard;
+  Cache cache;
+  const Tensor text = randint(0, 11, {1, 6});
+  (*net)(text.slice(1, 0, 5), Call{.cache = &cache});
+  cache.fix(4, default_device());
+  CHECK(error_of([&] { (*net)(text.slice(1, 5), Call{.cache = &cache}); }).find("exclude each other") != std::string::npos);
+}
+
 TEST_CASE("xt: an encoder-decoder generates from its source") {
   manual_seed(27);
   XTransformer model({.dim = 12,
