@@ -372,8 +372,9 @@ TEST_CASE("xt generate: what draws from one generator leaves the others alone, a
   CHECK(default_generator().state() == own.state());
   // Logits that are not numbers.
   const FilterLogitsFn none = [](const Tensor& l) { return full_like(l, -INFINITY); };
-  CHECK(error_of([&] { wrapper.generate(prompts, 3, {.filter_logits_fn = none}); }).find("the logits are not numbers") !=
-        std::string::npos);
+  CHECK(error_of([&] {
+          wrapper.generate(prompts, 3, {.filter_logits_fn = none});
+        }).find("the logits are not numbers") != std::string::npos);
 }
 
 namespace {
@@ -535,15 +536,42 @@ TEST_CASE("xt generate: masks move with ragged prompts, greedy steps see bad log
   CHECK(error_of([&] { wrapper.generate(prompts, 15, once); }).find("the logits are not numbers") != std::string::npos);
   CHECK(error_of([&] { sample(full({1, 4}, std::nan("")), 0, nullptr, default_generator()); }) != "");
   // With an end: one row of a single token ends late or never, the other early; neither stops the other.
-  const Tensor two = tensor(std::vector<int64_t>{4, 5, 6, 7, 8, 4, 0, 0, 0, 0}, {2, 5}), sizes = tensor(std::vector<int64_t>{5, 1});
+  const Tensor two = tensor(std::vector<int64_t>{4, 5, 6, 7, 8, 4, 0, 0, 0, 0}, {2, 5}),
+               sizes = tensor(std::vector<int64_t>{5, 1});
   once.temperature = 1, once.filter_logits_fn = nullptr, once.eos_token = 0, once.prompt_lens = sizes;
   for (uint64_t seed = 0; seed < 12; ++seed) {
     Generator g(seed);
     once.generator = &g;
     CHECK(error_of([&] { wrapper.generate(two, 12, once); }) == "");
   }
-  CHECK(error_of([&] { wrapper.generate(prompts, 3, {.call = {.sum_embeds = zeros({2, 5, 12})}}); })
-            .find("none for those to come") != std::string::npos);
+  CHECK(error_of([&] {
+          wrapper.generate(prompts, 3, {.call = {.sum_embeds = zeros({2, 5, 12})}});
+        }).find("none for those to come") != std::string::npos);
+}
+
+TEST_CASE("xt generate: a fixed cache counts places once in wrappers of vectors and of several inputs") {
+  manual_seed(43);
+  const NoGrad guard;
+  const auto layers = [] { return make<Decoder>({.dim = 12, .depth = 2, .heads = 2, .attn_dim_head = 6}); };
+  const auto check = [](const Tensor& whole, auto&& read) {  // read(from, to, cache): that part of the output
+    Cache cache;
+    Tensors parts{read(0, 5, cache)};
+    cache.fix(7, default_device());
+    for (int64_t i = 5; i < 12; ++i) parts.push_back(read(i, i + 1, cache));
+    CHECK(difference(cat(parts, 1), whole) < 1e-5);
+  };
+  const ContinuousTransformerWrapper vectors({.dim_in = 3, .dim_out = 4, .max_seq_len = 16, .attn_layers = layers()});
+  const Tensor x = randn({2, 12, 3});
+  check(vectors(x),
+        [&](int64_t from, int64_t to, Cache& cache) { return vectors(slice(x, 1, from, to), Call{.cache = &cache}); });
+  const MultiInputTransformerWrapper several(
+      {.num_tokens = {{"a", 7}, {"b", 5}}, .max_seq_len = 16, .attn_layers = layers()});
+  const Tensor a = randint(0, 7, {2, 12}), b = randint(0, 5, {2, 12});
+  check(several({{"a", a}, {"b", b}}).logits[1].second, [&](int64_t from, int64_t to, Cache& cache) {
+    return several({{"a", slice(a, 1, from, to)}, {"b", slice(b, 1, from, to)}}, Call{.cache = &cache})
+        .logits[1]
+        .second;
+  });
 }
 
 TEST_CASE("xt generate: wrong caches are errors") {
@@ -555,7 +583,8 @@ TEST_CASE("xt generate: wrong caches are errors") {
   const Tensor text = randint(0, 11, {1, 6});
   (*net)(text.slice(1, 0, 5), Call{.cache = &cache});
   cache.fix(4, default_device());
-  CHECK(error_of([&] { (*net)(text.slice(1, 5), Call{.cache = &cache}); }).find("exclude each other") != std::string::npos);
+  CHECK(error_of([&] { (*net)(text.slice(1, 5), Call{.cache = &cache}); }).find("exclude each other") !=
+        std::string::npos);
 }
 
 TEST_CASE("xt: an encoder-decoder generates from its source") {
