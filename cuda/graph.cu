@@ -186,7 +186,7 @@ void Graph::Impl::capture() {
 // Runs the step with all that it asks of the device recorded. After an error the generators are where they were.
 cudaGraph_t Graph::Impl::record(Capture& c) {
   try {
-    CaptureScope scope(c, g.options.warmup > 0);
+    CaptureScope scope(c, options.warmup > 0);
     step();
     for (Draws& d : c.draws) {
       check(d.generator->state().seed == d.start.seed, "graph: the captured step reseeds a generator");
