@@ -108,7 +108,8 @@ struct GradOptions {
   bool create_graph = false;
   bool allow_unused = false;  ///< an input that outputs do not depend on gets an undefined gradient instead of an error
 };
-/// d(sum of outputs·grad_outputs) / d(inputs), leaving every .grad() alone. Inputs may be leaves or not.
+/// d(sum of outputs·grad_outputs) / d(inputs), leaving every .grad() alone. Inputs may be leaves or not. Gradients of
+/// results that are not leaves may share memory: clone one before writing into it (so for retain_grad() too).
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& grad_outputs = {}, GradOptions options = {});
 
 /// Runs f(inputs) without keeping its intermediate results; the backward sweep runs it again (with the thread's default

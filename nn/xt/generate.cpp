@@ -30,6 +30,8 @@ Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens
         given.shape());
   Prompts p{given.dim() == 1 ? unsqueeze(given, 0) : given, {}, {}};
   const int64_t t = p.tokens.size(1);
+  check(!given.is_floating() && p.tokens.size(0) > 0, "generate: expected token ids of at least one prompt, got ",
+        given.dtype(), " ", given.shape());
   check(t > 0 && seq_len >= 0, "generate: expected prompts of length above 0 and seq_len >= 0, got ", p.tokens.shape(),
         " and ", seq_len);
   p.call = call;
@@ -181,10 +183,11 @@ bool Generation::all_ended() const { return all(ended_).item<bool>(); }
 Tensor Generation::run() {
   const bool watched = options_.on_token || text_.device().is_cpu() || !options_.capture.value_or(true);
   while (made_ < seq_len_) {
+    const Tensor ended = options_.on_token ? ended_.clone() : Tensor();  // before this step
     advance();
     ++made_;
     if (may_fix_) fix();
-    if (options_.on_token) options_.on_token(squeeze(token_, 1).clone());
+    if (options_.on_token) options_.on_token(squeeze(where(ended, Scalar(pad_value_), token_), 1));
     if (!options_.eos_token) continue;
     states_.push_back(generator_.state());
     if ((watched || made_ % kStepsACheck == 0 || steps_left_ == 0) && all_ended()) break;
