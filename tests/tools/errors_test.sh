@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Wrong input to train_lm and generate: one clear line on stderr and exit status 1 or 2. Usage: errors_test.sh TRAIN_LM GENERATE
+# Wrong input to the tools: one clear line on stderr and exit status 1 or 2.
+# Usage: errors_test.sh TRAIN_LM GENERATE SEQ2SEQ
 set -uo pipefail
-train_lm=$1 generate=$2
+train_lm=$1 generate=$2 seq2seq=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
@@ -71,6 +72,13 @@ echo '{"seq_len": true}' >"$work/run/config.json"
 expect 1 "seq_len" "$generate" "$work/run"
 echo 'not json' >"$work/run/config.json"
 expect 1 "config.json: not a JSON object" "$generate" "$work/run"
+
+expect 2 "--batch: must be at least 1, not 0" "$seq2seq" --batch 0
+expect 2 "--steps: must be at least 0, not -1" "$seq2seq" --steps -1
+expect 2 "--lr: must be a number above 0, not nan" "$seq2seq" --lr nan
+expect 2 "--tests: must be at least 1, not 0" "$seq2seq" --tests 0
+expect 2 "--batch = many" "$seq2seq" --batch many
+expect 1 "--longest must be at least 2" timeout 60 "$seq2seq" --shortest 1 --longest 1
 
 [ $failures -eq 0 ] && echo "every wrong input got its line"
 exit $((failures > 0))
