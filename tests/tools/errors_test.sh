@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Wrong input to the tools: one clear line on stderr and exit status 1 or 2.
-# Usage: errors_test.sh TRAIN_LM GENERATE SEQ2SEQ
+# Usage: errors_test.sh TRAIN_LM GENERATE SEQ2SEQ GPT2
 set -uo pipefail
-train_lm=$1 generate=$2 seq2seq=$3
+train_lm=$1 generate=$2 seq2seq=$3 gpt2=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
@@ -79,6 +79,13 @@ expect 2 "--lr: must be a number above 0, not nan" "$seq2seq" --lr nan
 expect 2 "--tests: must be at least 1, not 0" "$seq2seq" --tests 0
 expect 2 "--batch = many" "$seq2seq" --batch many
 expect 1 "--longest must be at least 2" timeout 60 "$seq2seq" --shortest 1 --longest 1
+
+expect 1 "--batch must be at least 1, not 0" "$gpt2" --train "$work/text" --batch 0
+expect 1 "--steps must be at least 1, not -3" "$gpt2" --train "$work/text" --steps -3
+expect 1 "--count must be at least 1, not -4" "$gpt2" --ids 1 --count -4
+expect 1 "--top-k must be at least 1, not 0" "$gpt2" --ids 1 --top-k 0
+expect 1 "--temperature must not be negative: -1" "$gpt2" --ids 1 --temperature -1
+expect 0 "the weights are random" "$gpt2" --ids 1 --count 1
 
 [ $failures -eq 0 ] && echo "every wrong input got its line"
 exit $((failures > 0))
