@@ -66,6 +66,8 @@ expect 1 "--temperature must not be negative" "$generate" "$work/run" --temperat
 
 seq 2 5001 >"$work/text"
 expect 1 "the text is not the one that this run began with" "$train_lm" "${out[@]}" --resume --steps 4
+cp -r "$work/run" "$work/bare" && rm -r "$work/bare/checkpoints"
+expect 1 "bare cannot be resumed: its folder checkpoints is missing" "$train_lm" --out "$work/bare" --resume --steps 4
 head -c 100 "$checkpoint/model.safetensors" >"$work/part" && cp "$work/part" "$checkpoint/model.safetensors"
 expect 1 "model.safetensors" "$generate" "$work/run"
 echo '{"seq_len": true}' >"$work/run/config.json"
