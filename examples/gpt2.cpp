@@ -50,6 +50,15 @@ struct Command {
   }
 };
 
+void validate(const Command& c) {
+  const std::pair<const char*, int64_t> at_least_one[] = {
+      {"count", c.count}, {"top-k", c.top_k}, {"batch", c.batch}, {"length", c.length}, {"steps", c.steps}};
+  for (const auto& [flag, value] : at_least_one) check(value >= 1, "--", flag, " must be at least 1, not ", value);
+  check(c.seed >= 0, "--seed must not be negative: ", c.seed);
+  check(c.temperature >= 0 && std::isfinite(c.temperature), "--temperature must not be negative: ", c.temperature);
+  check(c.lr > 0 && std::isfinite(c.lr), "--lr must be a number above 0, not ", c.lr);
+}
+
 // batch · (length + 1) bytes from random places: int64 [batch, length + 1].
 Tensor draw_batch(const data::Bytes& text, int64_t batch, int64_t length) {
   const auto places = randint(0, static_cast<int64_t>(text.size()) - length, {batch}).to_vector<int64_t>();
@@ -112,6 +121,7 @@ void write(const gpt2::GPT2& model, const Command& command, bool mixed) {
 }
 
 int run(const Command& command) {
+  validate(command);
   const Device device = device_from_name(command.device);
   const DType dtype = dtype_from_name(command.dtype);
   check(dtype == float32 || dtype == bfloat16, "--dtype must be float32 or bfloat16, got ", command.dtype);
@@ -121,6 +131,8 @@ int run(const Command& command) {
   manual_seed(static_cast<uint64_t>(command.seed));
   gpt2::GPT2 model(gpt2::published_size(command.size));
   if (!command.weights.empty()) model.load(command.weights);
+  if (command.weights.empty() && command.train.empty())
+    std::fprintf(stderr, "gpt2: without --weights or --train the weights are random, and so is what they write\n");
   model.to(device);
   if (!command.train.empty()) train(model, command, device, dtype == bfloat16);
   if (!command.save.empty()) save_safetensors(command.save, model.state_dict());

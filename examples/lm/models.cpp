@@ -5,11 +5,28 @@
 #include <weft/nn/xt/transformer_wrapper.h>
 #include <weft/ops/elementwise.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 namespace weft::lm {
 namespace {
 
+constexpr const char* kFlashOptions = "--model-options of flash";
+constexpr const char* kGPTOptions = "--model-options of gpt";
+
+// The options of a model, but for the two that a model of the next byte cannot choose.
+template <class Config>
+Config read_options(std::string_view options, const std::string& owner) {
+  auto config = config_from_json<Config>(options, owner);
+  const auto given = nlohmann::json::parse(options);
+  for (const char* fixed : {"num_tokens", "causal"})
+    check(!given.contains(fixed), owner, ": ", fixed, " cannot be set: the model is causal, over the ",
+          data::kByteTokens, " bytes");
+  return config;
+}
+
 std::shared_ptr<LanguageModel> make_flash(std::string_view options) {
-  auto config = config_from_json<flash::FLASHTransformerConfig>(options, "--model-options of flash");
+  auto config = read_options<flash::FLASHTransformerConfig>(options, kFlashOptions);
   if (config.dim == 0) config.dim = 512;
   if (config.depth == 0) config.depth = 8;
   config.num_tokens = data::kByteTokens;
@@ -36,8 +53,37 @@ Fields fields(GPTConfig& c) {
   return all;
 }
 
+// Options for models that get more than bytes, or give something else than one set of logits a byte.
+void check_predicts_each_byte(const GPTConfig& c) {
+  constexpr const char *kLogits = "a byte needs one set of 256 logits", *kInput = "the model is given bytes alone";
+  const auto& layers = c.layers;
+  const auto& wrapper = c.wrapper;
+  const bool crosses = std::count(layers.custom_layers.begin(), layers.custom_layers.end(), "c") > 0;
+  const struct {
+    const char* option;
+    bool given;
+    const char* reason;
+  } refused[] = {
+      {"use_cls_token", wrapper.use_cls_token, kLogits},
+      {"average_pool_embed", wrapper.average_pool_embed, kLogits},
+      {"num_output_heads", wrapper.num_output_heads != 1, kLogits},
+      {"return_only_embed", wrapper.return_only_embed, kLogits},
+      {"logits_dim", wrapper.logits_dim.value_or(data::kByteTokens) != data::kByteTokens, kLogits},
+      {"embed_num_tokens", !wrapper.embed_num_tokens.empty(), kInput},
+      {"cross_attend", layers.cross_attend, kInput},
+      {"custom_layers with a c", crosses, kInput},
+      {"use_adaptive_layernorm", layers.use_adaptive_layernorm, kInput},
+      {"use_adaptive_rmsnorm", layers.use_adaptive_rmsnorm, kInput},
+      {"use_adaptive_layerscale", layers.use_adaptive_layerscale, kInput},
+      {"recycling", wrapper.recycling, "a trained model would have to be told how often"},
+  };
+  for (const auto& row : refused)
+    check(!row.given, kGPTOptions, ": ", row.option, " cannot be used here: ", row.reason);
+}
+
 std::shared_ptr<LanguageModel> make_gpt(std::string_view options) {
-  auto config = config_from_json<GPTConfig>(options, "--model-options of gpt");
+  auto config = read_options<GPTConfig>(options, kGPTOptions);
+  check_predicts_each_byte(config);
   config.wrapper.num_tokens = data::kByteTokens;
   config.wrapper.attn_layers = std::make_shared<xt::Decoder>(config.layers);
   return std::make_shared<xt::TransformerWrapper>(config.wrapper);

@@ -12,7 +12,8 @@ namespace weft::lm {
 
 // Builds a causal model over bytes by its name in the table, from the options of its own config (a JSON object; absent
 // ones keep their defaults), with initial weights drawn from the default generator. Throws weft::Error for an unknown
-// name or option.
+// name or option, for num_tokens and causal (256 and true), and for options that need more input than bytes or give
+// something else than one set of logits a byte.
 std::shared_ptr<LanguageModel> make_model(std::string_view name, std::string_view options_json);
 
 // Names for the help text.

@@ -94,6 +94,8 @@ void Trainer::start_or_resume(bool resume) {
   state_.corpus_size = static_cast<int64_t>(corpus_.bytes.size());
   state_.corpus_crc = corpus_.crc;
   if (resume) {
+    check(fs::is_directory(run_ / "checkpoints"), run_.string(),
+          " cannot be resumed: its folder checkpoints is missing; start anew with another --out");
     if (const auto checkpoint = latest_checkpoint(run_)) {
       const TrainState fresh = state_;
       state_ = load_checkpoint(*checkpoint, *model_, *optimizer_);

@@ -112,7 +112,7 @@ struct Command {
     app.add_option("--longest", lengths.longest, "letters of the longest strings")->capture_default_str();
     app.add_option("--dim", dim, "features of a token")->capture_default_str();
     app.add_option("--depth", depth, "layers of the encoder, and of the decoder")->capture_default_str();
-    app.add_option("--tests", tests, "held-out strings a task")->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--tests", tests, "held-out strings a task")->capture_default_str()->check(at_least(1));
   }
 };
 
@@ -160,6 +160,7 @@ int64_t count_right(XTransformer& model, const Command& command, int64_t task) {
 int run(const Command& command) {
   check(command.lengths.shortest >= 1 && command.lengths.shortest <= command.lengths.longest,
         "--shortest must be from 1 to --longest: ", command.lengths.shortest, ", ", command.lengths.longest);
+  check(command.lengths.longest >= 2, "--longest must be at least 2: no string of one letter is held out");
   set_num_threads(static_cast<int>(command.training.threads));
   manual_seed(static_cast<uint64_t>(command.training.seed));
   XTransformer model = make_model(command);

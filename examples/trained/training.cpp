@@ -8,18 +8,40 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 namespace weft::examples {
+namespace {
+
+// What is no number at all passes: the option's own conversion names it.
+CLI::Validator number_where(const std::function<bool(double)>& holds, const std::string& rule) {
+  const auto problem = [holds, rule](const std::string& given) {
+    char* end = nullptr;
+    const double value = std::strtod(given.c_str(), &end);
+    const bool is_number = end != given.c_str() && *end == '\0';
+    return !is_number || holds(value) ? std::string() : "must be " + rule + ", not " + given;
+  };
+  return CLI::Validator(problem, "");
+}
+
+}  // namespace
+
+CLI::Validator at_least(int64_t least) {
+  return number_where([least](double value) { return value >= static_cast<double>(least); },
+                      "at least " + std::to_string(least));
+}
+
+CLI::Validator above_zero() {
+  return number_where([](double value) { return value > 0 && std::isfinite(value); }, "a number above 0");
+}
 
 void Training::add_to(CLI::App& app) {
-  app.add_option("--steps", steps, "optimiser steps")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--batch", batch, "examples a step")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--lr", lr, "highest learning rate")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--seed", seed, "of the weights and of everything drawn")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--threads", threads, "CPU threads; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app.add_option("--steps", steps, "optimiser steps")->capture_default_str()->check(at_least(0));
+  app.add_option("--batch", batch, "examples a step")->capture_default_str()->check(at_least(1));
+  app.add_option("--lr", lr, "highest learning rate")->capture_default_str()->check(above_zero());
+  app.add_option("--seed", seed, "of the weights and of everything drawn")->capture_default_str()->check(at_least(0));
+  app.add_option("--threads", threads, "CPU threads; 0: all")->capture_default_str()->check(at_least(0));
   app.add_option("--goal", goal, "fail (exit status 1) below this share of right answers")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));

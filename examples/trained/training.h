@@ -10,6 +10,10 @@
 
 namespace weft::examples {
 
+// Checks of an option's number, "--batch: must be at least 1, not 0".
+CLI::Validator at_least(int64_t least);
+CLI::Validator above_zero();
+
 struct Training {
   int64_t steps = 0, batch = 64;
   double lr = 1e-3;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Wrong input to train_lm and generate: one clear line on stderr and exit status 1 or 2. Usage: errors_test.sh TRAIN_LM GENERATE
+# Wrong input to the tools: one clear line on stderr and exit status 1 or 2.
+# Usage: errors_test.sh TRAIN_LM GENERATE SEQ2SEQ GPT2
 set -uo pipefail
-train_lm=$1 generate=$2
+train_lm=$1 generate=$2 seq2seq=$3 gpt2=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
@@ -36,6 +37,9 @@ expect 1 "--seq-len must be at least 1, not 0" "$train_lm" "${out[@]}" --data "$
 expect 1 "--model is one of flash, gpt, not rnn" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model rnn
 expect 1 "wdith" "$train_lm" "${out[@]}" --data "$work/text" --model-options '{"wdith": 16}'
 expect 1 "--model-options of gpt: no option called group_size" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model gpt
+expect 1 "causal cannot be set" "$train_lm" "${out[@]}" --data "$work/text" --model gpt --model-options '{"causal": false}'
+expect 1 "cross_attend cannot be used here" "$train_lm" "${out[@]}" --data "$work/text" --model gpt --model-options '{"cross_attend": true}'
+[ ! -e "$work/run" ] || { echo "FAIL: a refused run has left a folder"; failures=$((failures + 1)); }
 expect 1 "--preset flash-paper is a recipe of flash, not of gpt" "$train_lm" --preset flash-paper --model gpt
 expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16'
 expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16' --depth 2
@@ -62,12 +66,28 @@ expect 1 "--temperature must not be negative" "$generate" "$work/run" --temperat
 
 seq 2 5001 >"$work/text"
 expect 1 "the text is not the one that this run began with" "$train_lm" "${out[@]}" --resume --steps 4
+cp -r "$work/run" "$work/bare" && rm -r "$work/bare/checkpoints"
+expect 1 "bare cannot be resumed: its folder checkpoints is missing" "$train_lm" --out "$work/bare" --resume --steps 4
 head -c 100 "$checkpoint/model.safetensors" >"$work/part" && cp "$work/part" "$checkpoint/model.safetensors"
 expect 1 "model.safetensors" "$generate" "$work/run"
 echo '{"seq_len": true}' >"$work/run/config.json"
 expect 1 "seq_len" "$generate" "$work/run"
 echo 'not json' >"$work/run/config.json"
 expect 1 "config.json: not a JSON object" "$generate" "$work/run"
+
+expect 2 "--batch: must be at least 1, not 0" "$seq2seq" --batch 0
+expect 2 "--steps: must be at least 0, not -1" "$seq2seq" --steps -1
+expect 2 "--lr: must be a number above 0, not nan" "$seq2seq" --lr nan
+expect 2 "--tests: must be at least 1, not 0" "$seq2seq" --tests 0
+expect 2 "--batch = many" "$seq2seq" --batch many
+expect 1 "--longest must be at least 2" timeout 60 "$seq2seq" --shortest 1 --longest 1
+
+expect 1 "--batch must be at least 1, not 0" "$gpt2" --train "$work/text" --batch 0
+expect 1 "--steps must be at least 1, not -3" "$gpt2" --train "$work/text" --steps -3
+expect 1 "--count must be at least 1, not -4" "$gpt2" --ids 1 --count -4
+expect 1 "--top-k must be at least 1, not 0" "$gpt2" --ids 1 --top-k 0
+expect 1 "--temperature must not be negative: -1" "$gpt2" --ids 1 --temperature -1
+expect 0 "the weights are random" "$gpt2" --ids 1 --count 1
 
 [ $failures -eq 0 ] && echo "every wrong input got its line"
 exit $((failures > 0))

@@ -83,6 +83,29 @@ TEST_CASE("changes to the model's options leave the others") {
   CHECK(merge_model_options("dim=3", R"({"dim": 8})") == "dim=3");
 }
 
+TEST_CASE("a model of bytes refuses the options that cannot work with bytes alone") {
+  const auto with = [](const char* model, const std::string& option) {
+    return message_of([&] { make_model(model, "{\"dim\": 16, \"depth\": 1, " + option + "}"); });
+  };
+  for (const char* model : {"flash", "gpt"})
+    for (const char* option : {"\"num_tokens\": 256", "\"causal\": true", "\"causal\": false"})
+      CHECK(with(model, option).find("cannot be set: the model is causal, over the 256 bytes") != std::string::npos);
+  CHECK(with("gpt", R"("use_cls_token": true)") ==
+        "--model-options of gpt: use_cls_token cannot be used here: a byte needs one set of 256 logits");
+  for (const char* option :
+       {R"("average_pool_embed": true)", R"("num_output_heads": 2)", R"("return_only_embed": true)",
+        R"("return_only_embed": true, "tie_embedding": true)", R"("logits_dim": 100)",
+        R"("embed_num_tokens": {"kind": 3})", R"("cross_attend": true)", R"("custom_layers": ["a", "c", "f"])",
+        R"("use_adaptive_layernorm": true)", R"("use_adaptive_rmsnorm": true)", R"("use_adaptive_layerscale": true)",
+        R"("recycling": true)"}) {
+    CAPTURE(option);
+    CHECK(with("gpt", option).find("cannot be used here: ") != std::string::npos);
+  }
+  for (const char* option : {R"("num_output_heads": 1)", R"("logits_dim": 256)", R"("cross_attend": false)",
+                             R"("custom_layers": ["a", "f"])", R"("tie_embedding": true)"})
+    CHECK(with("gpt", option) == "no error");
+}
+
 TEST_CASE("a resumed run may change its length but not what it is") {
   TrainConfig stored, wanted;
   wanted.steps = 9, wanted.threads = 1, wanted.valid_every = 7;
