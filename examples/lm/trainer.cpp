@@ -106,6 +106,7 @@ void Trainer::start_or_resume(bool resume) {
   } else {
     check(!fs::exists(run_ / "config.json"), run_.string(),
           " already holds a run: continue it with --resume, or choose another --out");
+    validate(1);  // what a model refuses about its options or the length of a text, it says before there is a folder
     std::error_code error;
     fs::create_directories(run_ / "checkpoints", error);
     check(!error, "cannot make folder ", run_.string(), ": ", error.message());

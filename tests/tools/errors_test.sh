@@ -39,6 +39,7 @@ expect 1 "wdith" "$train_lm" "${out[@]}" --data "$work/text" --model-options '{"
 expect 1 "--model-options of gpt: no option called group_size" "$train_lm" "${out[@]}" "${small[@]}" --data "$work/text" --model gpt
 expect 1 "causal cannot be set" "$train_lm" "${out[@]}" --data "$work/text" --model gpt --model-options '{"causal": false}'
 expect 1 "cross_attend cannot be used here" "$train_lm" "${out[@]}" --data "$work/text" --model gpt --model-options '{"cross_attend": true}'
+expect 1 "more than max_seq_len 8" "$train_lm" "${out[@]}" --data "$work/text" --model gpt --seq-len 32 --model-options '{"max_seq_len": 8, "disable_abs_pos_emb": false}'
 [ ! -e "$work/run" ] || { echo "FAIL: a refused run has left a folder"; failures=$((failures + 1)); }
 expect 1 "--preset flash-paper is a recipe of flash, not of gpt" "$train_lm" --preset flash-paper --model gpt
 expect 1 "--model-options must be a JSON object" "$train_lm" "${out[@]}" --data "$work/text" --model-options 'dim=16'
