@@ -2,6 +2,7 @@
 // gradients. A block there owns 32 features and a stretch of rows: its lanes take a feature each, its warps the rows in
 // turn, and each thread keeps its sums over rows, two a head, in shared memory that is its own. Blocks' sums are added
 // up after, in a fixed order.
+#include <weft/ops/copy.h>
 #include <weft/ops/reduce.h>
 #include <weft/cuda/walk.cuh>
 
@@ -20,10 +21,11 @@ struct ScaleShift {
 constexpr int kLanes = 32, kWarps = kThreads / kLanes;
 constexpr int kHeads = 8;  // at a time: 2 · 8 · 256 sums in shared memory
 
-// Heads [first, first + count); dx is added to by all but the first. Sums: [gridDim.y, heads, d].
-template <class T, class C>
+// Heads [first, first + count); dx is added to by all but the first, in C where there are several. Sums: [gridDim.y,
+// heads, d].
+template <class T, class D, class C>
 __global__ void __launch_bounds__(kThreads)
-    affine_backward_kernel(const T* x, const C* weight, const T* dy, T* dx, C* dweight, C* dbias, int64_t rows,
+    affine_backward_kernel(const T* x, const C* weight, const T* dy, D* dx, C* dweight, C* dbias, int64_t rows,
                            int64_t heads, int64_t d, int64_t first, int count, int64_t chunk) {
   __shared__ C sum_w[kHeads][kThreads], sum_b[kHeads][kThreads];
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
@@ -42,7 +44,7 @@ __global__ void __launch_bounds__(kThreads)
         sum_w[h][threadIdx.x] += g * v;
         sum_b[h][threadIdx.x] += g;
       }
-      dx[row * d + i] = to_storage<T>(total);
+      dx[row * d + i] = to_storage<D>(total);
     }
   }
   __syncthreads();
@@ -85,13 +87,19 @@ void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& 
   const int64_t chunk = (rows + blocks - 1) / blocks;
   const Tensor parts_w = empty({blocks, heads, d}, weight.dtype(), x.device()), parts_b = empty_like(parts_w);
   dispatch_type(x.dtype(), [&]<class T, class C>(Type<T>, Type<C>) {
-    for (int64_t first = 0; first < heads; first += kHeads) {
-      const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(blocks));
-      affine_backward_kernel<T, C><<<grid, kThreads, 0, stream()>>>(
-          x.data<T>(), weight.data<C>(), dy.data<T>(), dx.data<T>(), parts_w.data<C>(), parts_b.data<C>(), rows, heads,
-          d, first, static_cast<int>(std::min<int64_t>(heads - first, kHeads)), chunk);
-      check_cuda(cudaGetLastError(), "affine_heads");
-    }
+    const auto all_heads = [&]<class D>(Type<D>, const Tensor& to) {
+      for (int64_t first = 0; first < heads; first += kHeads) {
+        const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(blocks));
+        affine_backward_kernel<T, D, C><<<grid, kThreads, 0, stream()>>>(
+            x.data<T>(), weight.data<C>(), dy.data<T>(), to.data<D>(), parts_w.data<C>(), parts_b.data<C>(), rows,
+            heads, d, first, static_cast<int>(std::min<int64_t>(heads - first, kHeads)), chunk);
+        check_cuda(cudaGetLastError(), "affine_heads");
+      }
+    };
+    if (heads <= kHeads) return all_heads(Type<T>{}, dx);
+    const Tensor sums = empty(dx.shape(), dtype_of<C>(), dx.device());
+    all_heads(Type<C>{}, sums);
+    copy_into(sums, dx);
   });
   dweight = sum(parts_w, 0), dbias = sum(parts_b, 0);
 }

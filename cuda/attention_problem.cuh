@@ -164,7 +164,7 @@ __device__ inline void modify(mma::Accumulator<M, N2>& c, const Place<kAcross>& 
   }
   if (p.alibi) {
     const float slope = unit * p.alibi[s.number * p.alibi_b + head * p.alibi_h];
-    each(c, at, [&](float& x, int i, int j) { x -= slope * static_cast<float>(abs(s.distance(i, j))); });
+    each(c, at, [&](float& x, int i, int j) { x -= slope * static_cast<float>(::abs(s.distance(i, j))); });
   }
   if (p.mask.data.data)
     beside(c, at, s, static_cast<const bool*>(p.mask.data.data) + s.number * p.mask.b + head * p.mask.h, p.mask.n,

@@ -1,21 +1,24 @@
 // A softmax needs a whole row of scores before it has one weight; relu² and Laplace make each weight of one score. Then
 // nothing is gained by keeping the tile of scores in registers, and much is lost where the values are wide: GAU's have
-// hundreds of features, for which a tiled kernel computes the scores again and again. Here scores are a product, weights
-// a walk over it, the result another product, all on a block of queries and heads whose scores stay in the L2 cache:
-//
-// Scores and dw are float32, w and ds bfloat16; not for float16, which has not the range for scale·ds.
+// hundreds of features, for which a tiled kernel computes the scores again and again. Here scores are a product,
+// weights a walk over it, the result another product, all on a block of queries and heads whose scores stay in the L2
+// cache:
 //
 //   s = q kᵀ    w = f(scale·s + bias), 0 where hidden or dropped    out = w v
 //   dw = dout vᵀ    ds = dw·f'(scale·s + bias), 0 where w is    dv = wᵀ dout    dq = scale·ds k    dk = scale·dsᵀ q
+//
+// Scores and dw are float32, w and ds bfloat16; not for float16, which has not the range for scale·ds.
 #include <weft/cuda/attention_products.h>
 
-#include <weft/cuda/attention_launch.cuh>
 #include <weft/cuda/blas.h>
-#include <weft/cuda/rows.cuh>
 #include <weft/ops/copy.h>
 #include <weft/ops/elementwise.h>
 #include <weft/ops/reduce_op.h>
 #include <weft/ops/shape.h>
+#include <weft/cuda/attention_launch.cuh>
+#include <weft/cuda/rows.cuh>
+
+#include <algorithm>
 
 namespace weft::cuda {
 
@@ -38,8 +41,8 @@ struct Block {
 
 // s → w, and on the way back ds from dw, which also stays in dw, without the scale, where keep says so.
 template <bool kBackward>
-__global__ void weights_kernel(Problem p, Block at, uint32_t steps, const float* __restrict__ s, BFloat16* __restrict__ w,
-                               float* __restrict__ dw, BFloat16* __restrict__ ds, bool keep) {
+__global__ void weights_kernel(Problem p, Block at, uint32_t steps, const float* __restrict__ s,
+                               BFloat16* __restrict__ w, float* __restrict__ dw, BFloat16* __restrict__ ds, bool keep) {
   const uint32_t row_steps = static_cast<uint32_t>(at.stride) / kStep, rows = static_cast<uint32_t>(at.rows),
                  heads = static_cast<uint32_t>(at.nh);
   const float kept = attention::kept(p);
@@ -67,8 +70,9 @@ __global__ void weights_kernel(Problem p, Block at, uint32_t steps, const float*
       if (seen) {
         float a = p.scale * score.v[e] - slope * static_cast<float>(::abs(distance));
         if (p.bias.data.data) a += p.bias.data.load<float>(bias + j * p.bias.m);
-        const float factor =
-            p.dropout == 0 ? 1 : to_uniform(philox_word(random.seed, random.offset, drawn + e)) >= p.dropout ? kept : 0;
+        const float factor = p.dropout == 0                                                                ? 1
+                             : to_uniform(philox_word(random.seed, random.offset, drawn + e)) >= p.dropout ? kept
+                                                                                                           : 0;
         const bool square = p.fn == AttentionFn::relu_squared;
         y = factor * (square ? fn::ReluSquared{}(a) : fn::Laplace{}(a));
         if constexpr (kBackward)
@@ -89,9 +93,9 @@ __global__ void weights_kernel(Problem p, Block at, uint32_t steps, const float*
 
 bool fits(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionArgs& args) {
   const int64_t n = q.shape()[2], m = k.shape()[2];
-  return q.dtype() == bfloat16 && args.fn != AttentionFn::softmax && v.shape()[3] >= 128 && q.shape()[1] == k.shape()[1] &&
-         !args.kv_length.defined() && !args.cu_q.defined() && args.left >= m && q.numel() > 0 && k.numel() > 0 &&
-         v.numel() > 0 && n < (1 << 28) && m < (1 << 22) && q.shape()[0] < (1 << 28);
+  return q.dtype() == bfloat16 && args.fn != AttentionFn::softmax && v.shape()[3] >= 128 &&
+         q.shape()[1] == k.shape()[1] && !args.kv_length.defined() && !args.cu_q.defined() && args.left >= m &&
+         q.numel() > 0 && k.numel() > 0 && v.numel() > 0 && n < (1 << 28) && m < (1 << 22) && q.shape()[0] < (1 << 28);
 }
 
 // Rows that lie apart, their elements side by side.
@@ -100,16 +104,20 @@ Tensor with_rows(const Tensor& x) {
   return stride[3] == 1 && (size[2] == 1 || stride[2] >= size[3]) ? x : x.contiguous();
 }
 
-// Whether all heads of all sequences lie at one distance from the next.
-bool is_even(const Tensor& x) {
-  return x.shape()[0] == 1 || x.shape()[1] == 1 || x.strides()[0] == x.shape()[1] * x.strides()[1];
+// Whether in each of these all heads of all sequences lie at one distance from the next.
+bool are_even(std::initializer_list<const Tensor*> all) {
+  return std::all_of(all.begin(), all.end(), [](const Tensor* x) {
+    return x->shape()[0] == 1 || x->shape()[1] == 1 || x->strides()[0] == x->shape()[1] * x->strides()[1];
+  });
 }
 
 // The block's heads of x: [b, h, n, d], rows [from, from + rows) of each.
 Matrices part(const Tensor& x, const Block& at, int64_t from, int64_t rows) {
   const Shape& stride = x.strides();
-  const int64_t offset = at.b0 * stride[0] + at.h0 * stride[1] + from * stride[2],
-                step = at.batch() == 1 ? 0 : x.shape()[1] == 1 ? stride[0] : stride[1];
+  const int64_t offset = at.b0 * stride[0] + at.h0 * stride[1] + from * stride[2], step = at.batch() == 1 ? 0
+                                                                                          : x.shape()[1] == 1
+                                                                                              ? stride[0]
+                                                                                              : stride[1];
   return {static_cast<char*>(x.raw_data()) + offset * static_cast<int64_t>(size_of(x.dtype())),
           x.dtype(),
           rows,
@@ -123,13 +131,7 @@ Matrices keys(const Tensor& x, const Block& at) { return part(x, at, 0, at.cols)
 
 // A buffer of scores as the matrices [rows, cols] of the block.
 Matrices scores(const Tensor& x, const Block& at) {
-  return {x.raw_data(),
-          x.dtype(),
-          at.rows,
-          at.cols,
-          at.stride,
-          1,
-          at.batch() == 1 ? 0 : int64_t{at.rows} * at.stride};
+  return {x.raw_data(), x.dtype(), at.rows, at.cols, at.stride, 1, at.batch() == 1 ? 0 : int64_t{at.rows} * at.stride};
 }
 
 void product(const Matrices& a, const Matrices& b, const Matrices& y, const Block& at, bool accumulate = false) {
@@ -196,7 +198,7 @@ bool products_forward(const Tensor& q0, const Tensor& k0, const Tensor& v0, cons
   if (!fits(q0, k0, v0, args)) return false;
   const Tensor q = with_rows(q0), k = with_rows(k0), v = with_rows(v0);
   const Problem p = attention::problem(q, k, v, mask, bias, args);
-  const auto all = blocks(p, is_even(q) && is_even(k) && is_even(v) && is_even(out));
+  const auto all = blocks(p, are_even({&q, &k, &v, &out}));
   const Tensor s = empty({largest(all)}, float32, q.device()), w = empty({largest(all)}, q.dtype(), q.device());
   for (const Block& at : all) {
     product(queries(q, at), transposed(keys(k, at)), scores(s, at), at);
@@ -212,11 +214,7 @@ bool products_backward(const Tensor& q0, const Tensor& k0, const Tensor& v0, con
   if (!fits(q0, k0, v0, args)) return false;
   const Tensor q = with_rows(q0), k = with_rows(k0), v = with_rows(v0), dout = with_rows(dout0);
   const Problem p = attention::problem(q, k, v, mask, bias, args);
-  bool even = true;
-  for (const Tensor* x : {&q, &k, &v, &dout, static_cast<const Tensor*>(&dq), static_cast<const Tensor*>(&dk),
-                          static_cast<const Tensor*>(&dv)})
-    even = even && is_even(*x);
-  const auto all = blocks(p, even);
+  const auto all = blocks(p, are_even({&q, &k, &v, &dout, &dq, &dk, &dv}));
   const int64_t room = largest(all);
   const Tensor s = empty({room}, float32, q.device()), dw = empty({room}, float32, q.device()),
                w = empty({room}, q.dtype(), q.device()), ds = empty({room}, q.dtype(), q.device());

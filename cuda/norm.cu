@@ -117,11 +117,11 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
 // How many blocks of the kernel below a multiprocessor holds: what its registers leave room for. They stay for all
 // rows.
 template <class T, class S>
-constexpr int kResident = S::G == 32  ? (S::E <= 8    ? 6
-                                         : S::E <= 16 ? 4
-                                         : S::E <= 24 ? 3
-                                                      : 2) -
-                                            (sizeof(T) > 2 && S::E <= 24 ? 1 : 0)
+constexpr int kResident = S::G == 32 ? (S::E <= 8    ? 6
+                                        : S::E <= 16 ? 4
+                                        : S::E <= 24 ? 3
+                                                     : 2) -
+                                           (sizeof(T) > 2 && S::E <= 24 ? 1 : 0)
                           : S::E <= 8 ? 3
                                       : 1;
 

@@ -1,6 +1,6 @@
 // Devices, streams, events and faults.
-#include <weft/cuda/state.cuh>
 #include <weft/ops/matmul.h>
+#include <weft/cuda/state.cuh>
 
 #include <array>
 #include <cstring>
@@ -10,17 +10,18 @@ namespace weft::cuda {
 namespace {
 // Errors of a kernel, met by whatever call comes next; the process cannot use the device any more.
 bool is_late(cudaError_t status) {
-  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchFailure || status == cudaErrorMisalignedAddress ||
-         status == cudaErrorIllegalInstruction || status == cudaErrorAssert || status == cudaErrorHardwareStackError;
+  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchFailure ||
+         status == cudaErrorMisalignedAddress || status == cudaErrorIllegalInstruction || status == cudaErrorAssert ||
+         status == cudaErrorHardwareStackError;
 }
 }  // namespace
 
 void check_cuda(cudaError_t status, const char* op) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that can be recovered from is not to be met again
-  throw DeviceError(
-      concat(op, ": CUDA error: ", cudaGetErrorString(status),
-             is_late(status) ? " (met here; a kernel before may have made it: CUDA_LAUNCH_BLOCKING=1 shows which)" : ""));
+  throw DeviceError(concat(
+      op, ": CUDA error: ", cudaGetErrorString(status),
+      is_late(status) ? " (met here; a kernel before may have made it: CUDA_LAUNCH_BLOCKING=1 shows which)" : ""));
 }
 
 int device_count() {

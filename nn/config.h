@@ -52,8 +52,8 @@ class Field {
  public:
   using Value =
       std::variant<bool*, int64_t*, double*, std::string*, std::optional<bool>*, std::optional<int64_t>*,
-                   std::optional<double>*, std::optional<std::string>*, std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*,
-                   OneOrEach<int64_t>*, OneOrEach<double>*, NamedIntegers*, NestedField>;
+                   std::optional<double>*, std::optional<std::string>*, std::vector<int64_t>*, std::vector<double>*,
+                   std::vector<std::string>*, OneOrEach<int64_t>*, OneOrEach<double>*, NamedIntegers*, NestedField>;
 
   template <class T>
   requires std::is_constructible_v<Value, T*> Field(const char* name, T* value) : name(name), value(value) {}

@@ -22,9 +22,9 @@ class Linear : public Module {
   Tensor weight, bias;
 };
 
-/// What each of several layers without bias gives for x [..., in_features]. On a GPU many rows go through one product of
-/// all weights: one product reads x once, and uses the device better than several narrow ones. Throws without layers, and
-/// for one with a bias.
+/// What each of several layers without bias gives for x [..., in_features]. On a GPU many rows go through one product
+/// of all weights: one product reads x once, and uses the device better than several narrow ones. Throws without
+/// layers, and for one with a bias.
 Tensors forward_together(const Tensor& x, const std::vector<const Linear*>& layers);
 
 }  // namespace weft

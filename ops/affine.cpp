@@ -32,9 +32,6 @@ Tensor affine_heads(const Tensor& x0, const Tensor& weight, const Tensor& bias) 
   check_same_device("affine_heads", {&x0, &weight, &bias});
   const DType c = compute_type(x0);
   const int64_t heads = weight.size(0), d = weight.size(1);
-  // The GPU's kernel adds the gradients of x up over eight heads at a time, and between them rounds to x's dtype.
-  if (x0.device().is_cuda() && is_half(x0.dtype()) && heads > 8)
-    return add(mul(unsqueeze(x0.to(c), -2), weight.to(c)), bias.to(c)).to(x0.dtype());
   Shape shape = x0.shape();
   shape.back() = heads, shape.push_back(d);
   const int64_t count = Shape(x0.shape().begin(), x0.shape().end() - 1).numel();

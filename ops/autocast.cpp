@@ -73,14 +73,12 @@ struct Asked {
   // Those that are still there and were last converted beside x, if x was the first.
   Tensors expected_with(const Tensor& x, DType wanted) const {
     Tensors all;
-    std::unordered_set<const TensorImpl*> seen;
     if (dtype != wanted || parameters.size() < 2 || parameters[0].lock() != x.impl_ptr()) return all;
     for (const auto& weak : parameters) {
       auto impl = weak.lock();
       if (!impl) continue;
       const Tensor p(std::move(impl));
-      const bool fits = p.dtype() == float32 && p.is_contiguous() && p.device() == x.device();
-      if (fits && seen.insert(p.impl_ptr().get()).second) all.push_back(p);
+      if (p.dtype() == float32 && p.is_contiguous() && p.device() == x.device()) all.push_back(p);
     }
     return all;
   }

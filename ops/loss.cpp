@@ -162,7 +162,8 @@ Tensor nll_loss(const Tensor& log_probs, const Tensor& target, const CrossEntrop
   const Tensor x = classes_last(log_probs).to(c);
   const int64_t classes = x.size(-1);
   Tensor row_weight = empty({target.numel()}, c, x.device());
-  WEFT_KERNEL(x.device(), row_weights, "nll_loss", target.contiguous(), Tensor(), options.ignore_index, classes, row_weight);
+  WEFT_KERNEL(x.device(), row_weights, "nll_loss", target.contiguous(), Tensor(), options.ignore_index, classes,
+              row_weight);
   const Tensor hot = one_hot_rows(target, classes, options.ignore_index, c);  // [..., c]
   const Tensor q = options.weight.defined() ? mul(hot, options.weight.detach().to(c)) : hot;
   const Tensor loss = neg(sum(mul(q, where(gt(hot, 0), x, 0.0)), -1));

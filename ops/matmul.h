@@ -17,8 +17,8 @@ bool tf32_allowed();
 /// Mixed precision for a scope, on this thread: matmul, linear and convolutions convert float32 operands to dtype and
 /// return that dtype; parameters stay float32 and get float32 gradients. Norms, softmax and losses keep accumulating in
 /// float32. What requires a gradient is converted once in a forward pass however often it is used, a parameter without
-/// recording once in a scope (the outermost one), and again only if an operation has changed it: writes through data() are
-/// not seen within a scope.
+/// recording once in a scope (the outermost one), and again only if an operation has changed it: writes through data()
+/// are not seen within a scope.
 class Autocast {
  public:
   explicit Autocast(DType dtype = bfloat16, bool enabled = true);

@@ -68,11 +68,11 @@ TEST_CASE("default device: for a scope, for one thread, and never one that is no
 }
 
 TEST_CASE("errors: where a device fails, the message tells the kernel and the shapes") {
-  void (*const kernel)(const Tensor&, const Tensor&, int64_t, Tensor&) =
-      [](const Tensor&, const Tensor&, int64_t n, Tensor&) {
-        if (n == 3) throw DeviceError("softmax: CUDA error: invalid argument");
-        if (n == 4) throw Error("softmax: another");
-      };
+  void (*const kernel)(const Tensor&, const Tensor&, int64_t, Tensor&) = [](const Tensor&, const Tensor&, int64_t n,
+                                                                            Tensor&) {
+    if (n == 3) throw DeviceError("softmax: CUDA error: invalid argument");
+    if (n == 4) throw Error("softmax: another");
+  };
   const Tensor x = zeros({2, 3});
   Tensor y = zeros({4}, {.dtype = int64});
   CHECK_THROWS_WITH_AS(detail::on_device("softmax", kernel, x, Tensor(), 3, y),

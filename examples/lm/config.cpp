@@ -123,8 +123,8 @@ TrainConfig preset(const std::string& name, const std::string& model) {
     return c;
   }
   if (name == "gpu") {
-    // At most a GPU's five minutes: the default model, wider and longer, on batches that fill the device. Eight passes over
-    // Eigen's headers; with three times as many the held-out text gets harder to predict again.
+    // At most a GPU's five minutes: the default model, wider and longer, on batches that fill the device. Eight passes
+    // over Eigen's headers; with three times as many the held-out text gets harder to predict again.
     c.model_options = R"({"dim": 512, "depth": 8, "group_size": 256, "query_key_dim": 128, "laplace_attn_fn": true})";
     if (gpt)
       c.model_options =

@@ -60,13 +60,11 @@ FLASH::FLASH(const FLASHConfig& c)
 
 Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
   check_input("FLASH", x, config_.dim, mask);
-  check(x.size(1) > 0, "FLASH: expected at least one token, got ", x.shape());
   const Stream out = (*this)(Stream{x, {}}, mask, places(x.size(1)));
   return out.x + out.branch;
 }
 
 Places FLASH::places(int64_t n) const {
-  check(n > 0, "FLASH: expected at least one token");
   const int64_t longest = std::min(n, config_.group_size);
   return {config_.rotary_pos_emb ? config_.rotary_pos_emb->angles(n) : Tensor(),
           rel_pos_bias_.buckets(longest, longest)};
@@ -74,6 +72,7 @@ Places FLASH::places(int64_t n) const {
 
 Stream FLASH::operator()(const Stream& stream, const Tensor& mask, const Places& places) const {
   check_input("FLASH", stream.x, config_.dim, mask);
+  check(stream.x.size(1) > 0, "FLASH: expected at least one token, got ", stream.x.shape());
   auto [x, normed] = add_norm(*norm_, stream.x, stream.branch);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
   if (config_.shift_tokens) normed = shift_tokens(normed);

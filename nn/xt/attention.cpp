@@ -1,4 +1,3 @@
-#include <weft/autograd/autograd.h>
 #include <weft/nn/activation.h>
 #include <weft/nn/container.h>
 #include <weft/nn/init.h>

@@ -24,8 +24,8 @@ struct GenerateOptions {
   std::vector<Amateur> amateurs = {};   ///< with any, filter_logits_fn is not asked, as in the original
   Repetition repetition = {};           ///< comes before the filter; may change the greedy choice too
   Generator* generator = nullptr;       ///< default_generator() if null
-  /// Called with each step's tokens [b], pad_value where a row has ended, on the text's device. With it, or capture off,
-  /// eos is looked for at each step.
+  /// Called with each step's tokens [b], pad_value where a row has ended, on the text's device. With it, or capture
+  /// off, eos is looked for at each step.
   std::function<void(const Tensor& tokens)> on_token = nullptr;
   /// On a GPU, whether a step that reads one token by a fixed cache is recorded once and replayed (cuda/graph.h): true
   /// throws where something in it waits for the device, unset goes on without. The filter, and functions of the model's

@@ -18,7 +18,6 @@
 namespace weft::xt {
 namespace {
 
-constexpr int64_t kStepsACheck = 16;  // between two looks whether the search has ended, for which the host has to wait
 constexpr double kNone = -std::numeric_limits<double>::infinity();
 
 // x [b, k, ...] → [b, j, ...], entry j of each row being entry which[b, j] of it.
@@ -67,15 +66,10 @@ BeamSearch::BeamSearch(const TransformerWrapper& net, const Prompts& prompts, in
       t_(prompts.tokens.size(1)),
       beams_(options.beams),
       seq_len_(seq_len),
-      next_(net,
-            [&] {
-              NextTokenOptions o{.call = prompts.call,
-                                 .cache_kv = options.cache_kv,
-                                 .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
-                                 .capacity = t_ + seq_len};
-              if (prompts.start.defined()) o.call.seq_start_pos = prompts.start;
-              return o;
-            }()),
+      next_(net, {.call = prompts.call,
+                  .cache_kv = options.cache_kv,
+                  .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
+                  .capacity = t_ + seq_len}),
       captured_([this] { advance(next_.step(token_)); }, prompts.tokens.device(), options.capture) {
   const Device device = prompts.tokens.device();
   const TensorOptions ids{.dtype = int64, .device = device}, numbers{.dtype = float64, .device = device};

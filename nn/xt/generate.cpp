@@ -37,7 +37,7 @@ Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens
   p.call = call;
   if (lens.defined()) {
     p.tokens = align_right(p.tokens, lens, pad_value);
-    p.start = lens.to(given.device()) * -1 + t;
+    p.start = p.call.seq_start_pos = lens.to(given.device()) * -1 + t;
     for (Tensor* mask : {&p.call.mask, &p.call.self_attn_kv_mask, &p.call.padding_mask})
       if (mask->defined()) *mask = align_right(mask->to(int64), lens, 0).to(boolean);
   }
@@ -54,8 +54,6 @@ Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens
 }
 
 namespace {
-
-constexpr int64_t kStepsACheck = 16;  // between two looks at a GPU's end tokens, for which the host has to wait
 
 // A generator in the place of the thread's own: a captured step draws from that one.
 class DrawsFrom {
@@ -120,7 +118,6 @@ Generation::Generation(const TransformerWrapper& net, const Prompts& prompts, in
                            .cache_kv = options.cache_kv,
                            .restrict_to_max_seq_len = options.restrict_to_max_seq_len,
                            .capacity = t_ + seq_len};
-  if (start_.defined()) reading.call.seq_start_pos = start_;
   readers_.emplace_back(net, reading);
   for (const Amateur& a : options.amateurs) readers_.emplace_back(*a.net, reading);
   const int64_t b = prompts.tokens.size(0);

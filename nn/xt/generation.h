@@ -13,10 +13,13 @@
 
 namespace weft::xt {
 
+/// Between two looks whether all has ended, for which the host has to wait for a GPU.
+inline constexpr int64_t kStepsACheck = 16;
+
 struct Prompts {
   Tensor tokens;  // int64 [b, t], each row's end at the right
   Tensor start;   // int64 [b], where rows begin; undefined: at 0
-  Call call;      // with masks moved as the tokens are
+  Call call;      // with seq_start_pos where rows begin, and masks moved as the tokens are
 };
 /// given: [b, t] or [t], as generate takes them; lens: int64 [b] or undefined.
 Prompts prepare_prompts(const Tensor& given, int64_t seq_len, const Tensor& lens, const Call& call, int64_t pad_value);

@@ -7,7 +7,6 @@
 #include <weft/ops/softmax.h>
 
 #include <algorithm>
-#include <array>
 
 namespace weft::xt {
 

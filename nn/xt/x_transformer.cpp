@@ -98,24 +98,29 @@ Tensor XTransformer::operator()(const Tensor& src, const Tensor& tgt, const Call
   return (*decoder_)(tgt, xt::Call{.context = states, .context_mask = mask});
 }
 
+namespace {
+
+template <class Options>
+Options attending_to(const auto& encoded, Options options) {
+  const auto& [states, mask] = encoded;
+  options.call.context = states, options.call.context_mask = mask;
+  return options;
+}
+
+}  // namespace
+
 Tensor XTransformer::generate(const Tensor& seq_in, const Tensor& seq_out_start, int64_t seq_len, const Call& call,
                               const GenerateOptions& options) {
   const NoGrad guard;
   const EvalMode mode(*this);
-  const auto [states, mask] = encode(seq_in, call);
-  GenerateOptions given = options;
-  given.call.context = states, given.call.context_mask = mask;
-  return decoder_->generate(seq_out_start, seq_len, given);
+  return decoder_->generate(seq_out_start, seq_len, attending_to(encode(seq_in, call), options));
 }
 
 Beams XTransformer::beam_search(const Tensor& seq_in, const Tensor& seq_out_start, int64_t seq_len, const Call& call,
                                 const BeamSearchOptions& options) {
   const NoGrad guard;
   const EvalMode mode(*this);
-  const auto [states, mask] = encode(seq_in, call);
-  BeamSearchOptions given = options;
-  given.call.context = states, given.call.context_mask = mask;
-  return decoder_->beam_search(seq_out_start, seq_len, given);
+  return decoder_->beam_search(seq_out_start, seq_len, attending_to(encode(seq_in, call), options));
 }
 
 }  // namespace weft::xt

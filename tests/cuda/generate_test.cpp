@@ -1,5 +1,6 @@
 // Generation by a recorded step against the same step call by call, and against reading the whole text each time.
 #include "cuda/gpu.h"
+#include "nn/xt_support.h"
 
 #include <weft/nn/xt.h>
 #include <weft/ops/reduce.h>
@@ -13,15 +14,9 @@ namespace {
 constexpr int64_t kTokens = 37;
 
 std::shared_ptr<TransformerWrapper> model(const char* options, TransformerWrapperConfig c = {}) {
-  auto layers = config_from_json<AttentionLayersConfig>(options, "layers");
-  layers.dim = 24, layers.heads = 2, layers.attn_dim_head = 12;
-  if (!layers.depth) layers.depth = 2;
-  c.num_tokens = kTokens, c.max_seq_len = 40, c.attn_layers = make<Decoder>(layers);
+  c.num_tokens = kTokens, c.max_seq_len = 40, c.attn_layers = make<Decoder>(small_layers(options));
   const auto net = std::make_shared<TransformerWrapper>(c);
-  net->to(float64);
-  const NoGrad guard;
-  for (auto& [name, p] : net->named_parameters())
-    Tensor(p).copy_(p.detach() + randn(p.shape(), {.dtype = float64}) * 0.3);
+  prepare(*net);
   return net;
 }
 
@@ -46,25 +41,7 @@ void check_same(AutoregressiveWrapper& wrapper, const Tensor& prompts, int64_t s
 
 TEST_CASE("generate: a recorded step makes the same text") {
   NEEDS_GPU();
-  for (const char* options : {
-           R"({})",
-           R"({"attn_flash": true, "attn_num_mem_kv": 2, "attn_kv_heads": 1, "attn_add_zero_kv": true})",
-           R"({"rel_pos_bias": true, "attn_flash": true})",
-           R"({"dynamic_pos_bias": true})",
-           R"({"alibi_pos_bias": true})",
-           R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_qk_norm": true})",
-           R"({"rotary_xpos": true, "rotary_xpos_scale_base": 8, "rotary_emb_dim": 4})",
-           R"({"attn_pre_talking_heads": true, "residual_attn": true, "attn_max_attend_past": 3})",
-           R"({"attn_sparse_topk": 2, "attn_laser": true})",
-           R"({"attn_data_dependent_alibi": true})",
-           R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
-           R"({"attn_use_cope": true, "attn_cope_max_pos": 3})",
-           R"({"shift_tokens": [2, 1, 0, 3]})",
-           R"({"num_residual_streams": 2, "qkv_receive_diff_residuals": true, "shift_tokens": 1})",
-           R"({"add_value_residual": true, "gate_residual": true, "weight_tie_layers": true})",
-           R"({"attn_use_latent_kv": true, "attn_dim_latent_kv": 4})",
-           R"({"attn_selective": true})",
-       }) {
+  for (const char* options : kCacheableOptions) {
     CAPTURE(std::string(options));
     manual_seed(21);
     AutoregressiveWrapper wrapper(model(options));

@@ -60,8 +60,8 @@ bool same_bits(const Tensor& a, const Tensor& b) {
          std::memcmp(x.raw_data(), y.raw_data(), static_cast<size_t>(x.numel()) * size_of(x.dtype())) == 0;
 }
 
-// f on the GPU as on the CPU, and twice the same. least: a bound below which no result needs to agree, for a float32 result
-// that is made of numbers rounded to less.
+// f on the GPU as on the CPU, and twice the same. least: a bound below which no result needs to agree, for a float32
+// result that is made of numbers rounded to less.
 void compare(const std::string& what, const Call& f, const Tensors& x, double factor = 1, double least = 0) {
   CAPTURE(what);
   try {
@@ -70,8 +70,8 @@ void compare(const std::string& what, const Call& f, const Tensors& x, double fa
     for (size_t i = 0; i < want.size(); ++i) {
       CAPTURE(i);
       const double error = relative_error(got[i], want[i]);
-      CHECK_MESSAGE(error <= std::max(factor * tolerance(got[i].dtype()), least), what, ": result ", i, " of ", want.size(), ", ",
-                    std::string(name(got[i].dtype())), ", is off by ", error);
+      CHECK_MESSAGE(error <= std::max(factor * tolerance(got[i].dtype()), least), what, ": result ", i, " of ",
+                    want.size(), ", ", std::string(name(got[i].dtype())), ", is off by ", error);
       CHECK_MESSAGE(same_bits(got[i], again[i]), what, ": result ", i, " changes from run to run");
     }
   } catch (const std::exception& e) {
@@ -184,7 +184,8 @@ TEST_CASE("cuda rows: the projection with its loss, and gradients over logits") 
   if (!gpu()) return;
   Generator g(5);
   for (DType d : {float32, bfloat16, float64}) {
-    const double logits = d == bfloat16 ? 2e-3 : 0;  // each is rounded to 2⁻⁹ of itself: the loss is float32 all the same
+    const double logits =
+        d == bfloat16 ? 2e-3 : 0;  // each is rounded to 2⁻⁹ of itself: the loss is float32 all the same
     for (const auto& [rows, width, classes] : {std::array<int64_t, 3>{70, 24, 1000}, {33, 16, 5003}, {300, 40, 257}}) {
       Tensor target = randint(0, classes, {rows}, {.dtype = int64}, g);
       target.slice(0, 1, 2).fill_(-100);
@@ -201,9 +202,10 @@ TEST_CASE("cuda rows: the projection with its loss, and gradients over logits") 
         }
       }
       if (d != float64)
-        compare(concat("linear_cross_entropy, no bias, ", d),
-                [](const Tensors& t) -> Tensors { return {linear_cross_entropy(t[0], t[1], t[2])}; },
-                {x[0], x[1], target}, 1, logits);
+        compare(
+            concat("linear_cross_entropy, no bias, ", d),
+            [](const Tensors& t) -> Tensors { return {linear_cross_entropy(t[0], t[1], t[2])}; }, {x[0], x[1], target},
+            1, logits);
     }
     for (int64_t classes : {5, 1000, 1025, 50257, 70001}) {
       const Tensor target = randint(0, classes, {9}, {.dtype = int64}, g);

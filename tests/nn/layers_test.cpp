@@ -35,8 +35,7 @@ TEST_CASE("layers: several that read one tensor give what each gives") {
     }
     Tensor a = zeros({}, {.device = x.device()}), b = a;
     for (size_t i = 0; i < 3; ++i) a = a + sum(sin(each[i])), b = b + sum(sin(together[i]));
-    const Tensors da = grad({a}, {x, q.weight, k.weight, v.weight}),
-                  db = grad({b}, {x, q.weight, k.weight, v.weight});
+    const Tensors da = grad({a}, {x, q.weight, k.weight, v.weight}), db = grad({b}, {x, q.weight, k.weight, v.weight});
     for (size_t i = 0; i < da.size(); ++i) CHECK(amax(abs(da[i] - db[i])).item() < 1e-4 * amax(abs(da[i])).item());
   }
   CHECK_THROWS_WITH(forward_together(randn({2, 6}), {&q, std::make_shared<Linear>(6, 2).get()}),

@@ -16,26 +16,6 @@ using namespace weft::test;
 
 namespace {
 
-const char* const kOptions[] = {
-    R"({})",
-    R"({"attn_flash": true, "attn_num_mem_kv": 2, "attn_kv_heads": 1, "attn_add_zero_kv": true})",
-    R"({"rel_pos_bias": true, "attn_flash": true})",
-    R"({"dynamic_pos_bias": true})",
-    R"({"alibi_pos_bias": true})",
-    R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_qk_norm": true})",
-    R"({"rotary_xpos": true, "rotary_xpos_scale_base": 8, "rotary_emb_dim": 4})",
-    R"({"attn_pre_talking_heads": true, "residual_attn": true, "attn_max_attend_past": 3})",
-    R"({"attn_sparse_topk": 2, "attn_laser": true})",
-    R"({"attn_data_dependent_alibi": true})",
-    R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
-    R"({"attn_use_cope": true, "attn_cope_max_pos": 3})",
-    R"({"shift_tokens": [2, 1, 0, 3]})",
-    R"({"num_residual_streams": 2, "qkv_receive_diff_residuals": true, "shift_tokens": 1})",
-    R"({"add_value_residual": true, "gate_residual": true, "weight_tie_layers": true})",
-    R"({"attn_use_latent_kv": true, "attn_dim_latent_kv": 4})",
-    R"({"attn_selective": true})",
-};
-
 std::shared_ptr<TransformerWrapper> model(const char* options, TransformerWrapperConfig c = {}) {
   c.num_tokens = 11, c.max_seq_len = 20;
   c.attn_layers = make<Decoder>(small_layers(options));
@@ -59,7 +39,7 @@ void check_same(AutoregressiveWrapper& wrapper, const Tensor& prompts, int64_t s
 }  // namespace
 
 TEST_CASE("xt generate: steps with a cache give the logits of the whole text") {
-  for (const char* options : kOptions) {
+  for (const char* options : kCacheableOptions) {
     CAPTURE(std::string(options));
     manual_seed(20);
     const auto net = model(options);
@@ -75,7 +55,7 @@ TEST_CASE("xt generate: steps with a cache give the logits of the whole text") {
 }
 
 TEST_CASE("xt generate: a fixed cache gives the same logits, from memory that stays where it is") {
-  for (const char* options : kOptions) {
+  for (const char* options : kCacheableOptions) {
     CAPTURE(std::string(options));
     manual_seed(19);
     const auto net = model(options);
@@ -105,7 +85,7 @@ TEST_CASE("xt generate: a fixed cache gives the same logits, from memory that st
 }
 
 TEST_CASE("xt generate: cached text equals uncached text, with ragged prompts and masks, and past max_seq_len") {
-  for (const char* options : kOptions) {
+  for (const char* options : kCacheableOptions) {
     CAPTURE(std::string(options));
     manual_seed(21);
     AutoregressiveWrapper wrapper(model(options));
@@ -118,7 +98,7 @@ TEST_CASE("xt generate: cached text equals uncached text, with ragged prompts an
 }
 
 TEST_CASE("xt generate: a ragged prompt continues as it would alone") {
-  for (const char* options : kOptions) {
+  for (const char* options : kCacheableOptions) {
     CAPTURE(std::string(options));
     if (std::string(options).find("selective") != std::string::npos) continue;  // it favours place 0
     manual_seed(22);

@@ -12,6 +12,27 @@
 
 namespace weft::test {
 
+/// Options of layers that meet the cache, each in a way of its own.
+inline const char* const kCacheableOptions[] = {
+    R"({})",
+    R"({"attn_flash": true, "attn_num_mem_kv": 2, "attn_kv_heads": 1, "attn_add_zero_kv": true})",
+    R"({"rel_pos_bias": true, "attn_flash": true})",
+    R"({"dynamic_pos_bias": true})",
+    R"({"alibi_pos_bias": true})",
+    R"({"rotary_pos_emb": true, "rotary_emb_dim": 4, "attn_qk_norm": true})",
+    R"({"rotary_xpos": true, "rotary_xpos_scale_base": 8, "rotary_emb_dim": 4})",
+    R"({"attn_pre_talking_heads": true, "residual_attn": true, "attn_max_attend_past": 3})",
+    R"({"attn_sparse_topk": 2, "attn_laser": true})",
+    R"({"attn_data_dependent_alibi": true})",
+    R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
+    R"({"attn_use_cope": true, "attn_cope_max_pos": 3})",
+    R"({"shift_tokens": [2, 1, 0, 3]})",
+    R"({"num_residual_streams": 2, "qkv_receive_diff_residuals": true, "shift_tokens": 1})",
+    R"({"add_value_residual": true, "gate_residual": true, "weight_tie_layers": true})",
+    R"({"attn_use_latent_kv": true, "attn_dim_latent_kv": 4})",
+    R"({"attn_selective": true})",
+};
+
 /// float64, in evaluation mode, with every parameter away from its initial value.
 inline void prepare(Module& m) {
   m.to(float64);
