@@ -114,34 +114,39 @@ __device__ void store_sums(int n, const float (&sum)[S::E], float* out) {
   }
 }
 
-// How many blocks of the kernel below a multiprocessor holds: what its registers leave room for. They stay for all
-// rows.
+// The kernel below stays for all rows, with as many threads on a multiprocessor as its registers leave room for. Where
+// a warp takes a row they are one block: fewer partial sums.
 template <class T, class S>
-constexpr int kResident = S::G == 32 ? (S::E <= 8    ? 6
-                                        : S::E <= 16 ? 4
-                                        : S::E <= 24 ? 3
-                                                     : 2) -
-                                           (sizeof(T) > 2 && S::E <= 24 ? 1 : 0)
-                          : S::E <= 8 ? 3
-                                      : 1;
+constexpr int kWarps = (S::E <= 8    ? 24
+                        : S::E <= 16 ? 16
+                        : S::E <= 24 ? 12
+                                     : 8) -
+                       (sizeof(T) > 2 && S::E <= 24 ? 4 : 0);
+template <class T, class S>
+using BackwardShape = std::conditional_t<S::G == 32, RowShape<32, S::E, S::V, 32 * kWarps<T, S>>, S>;
+template <class S>
+constexpr int kResident = S::G > 32 && S::E <= 8 ? 3 : 1;
 
 // partial: [2, blocks, n], a block's Σ dy·x̂ and Σ dy over its rows; none where it is not wanted.
 template <class T, class S>
-__global__ void __launch_bounds__(S::threads, kResident<T, S>)
+__global__ void __launch_bounds__(S::threads, kResident<S>)
     norm_backward_kernel(Norm<float> a, const T* x, const T* dy, const T* dsum, T* dx, float* partial_w,
                          float* partial_b) {
   __shared__ float part[kThreads / 32];
   const int n = static_cast<int>(a.n);
   float dw[S::E] = {}, db[S::E] = {};
   RawRow<S, T> next_x, next_dy;
+  float next_mean = 0, next_r = 0;
   const auto ask = [&](int64_t row) {
-    if (row < a.rows) next_x.load(x + row * n, n), next_dy.load(dy + row * n, n);
+    if (row >= a.rows) return;
+    next_x.load(x + row * n, n), next_dy.load(dy + row * n, n);
+    next_mean = a.stats[row], next_r = a.stats[a.rows + row];
   };
   ask(S::first());
   for (int64_t row = S::first(); row < a.rows; row += S::step()) {
     // Load: x becomes x̂.
     float v[S::E], g[S::E];
-    const float mean = a.stats[row], r = a.stats[a.rows + row];
+    const float mean = next_mean, r = next_r;
     next_x.get(v), next_dy.get(g);
     ask(row + S::step());
     // Sums: over rows as they are, over the row with g as h = dy·weight.
@@ -165,9 +170,10 @@ __global__ void __launch_bounds__(S::threads, kResident<T, S>)
     c[0] = S::sum(c[0], part);
     c[1] = S::sum(c[1], part);
     a.coefficients(r, c);
+    c[0] *= r, c[1] *= r;
     // Result.
 #pragma unroll
-    for (int e = 0; e < S::E; ++e) g[e] = (g[e] - c[0] - v[e] * c[1]) * r;
+    for (int e = 0; e < S::E; ++e) g[e] = g[e] * r - c[0] - v[e] * c[1];
     if (dsum) {
       load_row<S>(dsum + row * n, n, v);
 #pragma unroll
@@ -332,8 +338,9 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
   const bool packed = packs(x, n) && packs(dy, n) && packs(dsum, n) && packs(dx, n) && aligned(weight);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
-    return in_registers<T, 128>(n, packed, [&]<class S>(S) {
-      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<T, S>), n, dweight, dbias);
+    return in_registers<T>(n, packed, [&]<class Shape>(Shape) {
+      using S = BackwardShape<T, Shape>;
+      const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
       norm_backward_kernel<T, S><<<partial.blocks, S::threads, 0, stream()>>>(
           a, x.data<T>(), dy.data<T>(), pointer<T>(dsum), dx.data<T>(), partial.w, partial.b);
       check_cuda(cudaGetLastError(), "norm");
