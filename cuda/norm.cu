@@ -43,9 +43,17 @@ Tensor plain(const Tensor& p, const Tensor& x) {
 
 // --- rows in registers -----------------------------------------------------------------------------------------------
 
-// residual, sum: none, or what is normalised is sum = x + residual, as its dtype holds it.
+// That a multiprocessor has at least, for loads enough under way.
+template <class S>
+constexpr int kForwardThreads = S::E <= 8    ? 1536
+                                : S::E <= 24 ? 1024
+                                             : 768;
+
+// residual, sum: none, or what is normalised is sum = x + residual, as its dtype holds it. Blocks are small and many:
+// where one ends the next one loads.
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads) norm_kernel(Norm<float> a, const T* x, const T* residual, T* sum, T* y) {
+__global__ void __launch_bounds__(S::threads, kForwardThreads<S> / S::threads)
+    norm_kernel(Norm<float> a, const T* x, const T* residual, T* sum, T* y) {
   __shared__ float part[kThreads / 32];
   const int n = static_cast<int>(a.n);
   for (int64_t row = S::first(); row < a.rows; row += S::step()) {
@@ -318,8 +326,8 @@ void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, con
   const bool packed = packs(x, n) && packs(residual, n) && packs(y, n) && aligned(weight) && aligned(bias);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
     const auto a = arguments<float>(kind, x, n, weight, bias, eps, stats);
-    return in_registers<T>(n, packed, [&]<class S>(S) {
-      norm_kernel<T, S><<<row_blocks<S>(a.rows, 132 * 16), kThreads, 0, stream()>>>(
+    return in_registers<T, 128>(n, packed, [&]<class S>(S) {
+      norm_kernel<T, S><<<row_blocks<S>(a.rows, 132 * 32), S::threads, 0, stream()>>>(
           a, x.data<T>(), pointer<T>(residual), pointer<T>(sum), y.data<T>());
       check_cuda(cudaGetLastError(), "norm");
     });
