@@ -24,11 +24,11 @@ LayerNorm::LayerNorm(int64_t dim, bool unit_offset) : unit_offset_(unit_offset) 
   gamma = register_parameter("gamma", full({dim}, unit_offset ? 0.0 : 1.0));
 }
 Tensor LayerNorm::operator()(const Tensor& x, const Tensor&) const {
-  return layer_norm(x, gamma.shape(), with_offset(gamma, unit_offset_));
+  return layer_norm(x, gamma.shape(), gamma, {}, 1e-5, unit_offset_ ? 1 : 0);
 }
 
 std::pair<Tensor, Tensor> LayerNorm::of_sum(const Tensor& x, const Tensor& residual, const Tensor&) const {
-  return add_layer_norm(x, residual, gamma.shape(), with_offset(gamma, unit_offset_));
+  return add_layer_norm(x, residual, gamma.shape(), gamma, {}, 1e-5, unit_offset_ ? 1 : 0);
 }
 
 RMSNorm::RMSNorm(int64_t dim, int64_t scales, bool unit_offset) : scale_(root(dim)), unit_offset_(unit_offset) {
