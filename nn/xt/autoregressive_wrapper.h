@@ -26,8 +26,9 @@ struct GenerateOptions {
   Generator* generator = nullptr;       ///< default_generator() if null
   /// Called with each step's tokens [b], on the text's device. With it, or capture off, eos is looked for at each step.
   std::function<void(const Tensor& tokens)> on_token = nullptr;
-  /// On a GPU, whether a step is recorded once and replayed (cuda/graph.h): true throws where it cannot be, unset goes
-  /// on without. The filter, and functions of the model's that were given to it, are then called while recording only.
+  /// On a GPU, whether a step that reads one token by a fixed cache is recorded once and replayed (cuda/graph.h): true
+  /// throws where something in it waits for the device, unset goes on without. The filter, and functions of the model's
+  /// that were given to it, are then called while recording only.
   std::optional<bool> capture = {};
 };
 
