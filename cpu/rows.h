@@ -106,12 +106,13 @@ inline int64_t row_offset(const Tensor& x, int64_t r) {
   return offset;
 }
 
-/// The n elements of a vector (any dtype, any strides) in the compute type; fallback n times where it is undefined.
+/// The n elements of a vector (any dtype, any strides) in the compute type, offset added to each; fallback n times
+/// where it is undefined.
 template <class C>
 class Vector {
  public:
-  Vector(const Tensor& x, int64_t n, C fallback) {
-    if (x.defined() && x.dtype() == dtype_of<C>() && x.is_contiguous()) {
+  Vector(const Tensor& x, int64_t n, C fallback, double offset = 0) {
+    if (x.defined() && x.dtype() == dtype_of<C>() && x.is_contiguous() && offset == 0) {
       data_ = x.data<C>();
       return;
     }
@@ -123,6 +124,7 @@ class Vector {
         load(x, at[0], loop.inner_stride(0), run, out);
         out += run;
       });
+      for (C& v : copy_) v += static_cast<C>(offset);
     }
     data_ = copy_.data();
   }

@@ -111,6 +111,15 @@ TEST_CASE("cuda rows: norms") {
                 return {sum, y};
               },
               {x, values(s, 10).to(d), w.to(d), b.to(d)});
+      compare(label("layer_norm, weight offset,", d, s),
+              [](const Tensors& t) -> Tensors { return {layer_norm(t[0], {t[0].size(-1)}, t[1], {}, 1e-5, 1)}; },
+              {x, w.to(d)});
+      compare(label("add_layer_norm, weight offset,", d, s),
+              [](const Tensors& t) -> Tensors {
+                const auto [sum, y] = add_layer_norm(t[0], t[1], {t[0].size(-1)}, t[2], t[3], 1e-5, 1);
+                return {sum, y};
+              },
+              {x, values(s, 10).to(d), w.to(d), b.to(d)});
       compare(label("scale_norm", d, s), [](const Tensors& t) -> Tensors { return {scale_norm(t[0], t[1])}; },
               {x, values({1}, 4).to(d)});
       compare(label("normalize", d, s), [](const Tensors& t) -> Tensors { return {normalize(t[0], -1)}; }, {x});
