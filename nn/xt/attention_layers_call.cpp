@@ -245,11 +245,12 @@ const std::vector<int64_t>& AttentionLayers::Pass::order() const {
 }
 
 // The norm that the stream goes into right after the addition of this step's sublayer, which may join it; null where
-// something stands between the two.
+// something stands between the two, or where the norm wants a condition too.
 const Norm* AttentionLayers::Pass::norm_after(size_t step) const {
   const AttentionLayersConfig& c = m_.config_;
   const Layer& layer = *m_.layers_[static_cast<size_t>(order()[step])];
   if (!layer.residual->is_addition() || layer.norms.after_residual || c.num_residual_streams > 1) return nullptr;
+  if (c.use_adaptive_layernorm || c.use_adaptive_rmsnorm) return nullptr;
   if (step + 1 == order().size()) return c.softclamp_output || c.resi_dual ? nullptr : m_.final_norm_.get();
   const int64_t next = order()[step + 1], layers = static_cast<int64_t>(m_.layers_.size());
   if (next < 0 || next >= layers || inject_.defined() || c.unet_skips) return nullptr;
@@ -296,7 +297,7 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
     if (layer.norms.after) out = (*layer.norms.after)(out, condition_);
     normed = {};
     if (const Norm* next = norm_after(step); next)
-      std::tie(x, normed) = next->add(out, stream.residual, condition_);
+      std::tie(x, normed) = next->add(out, stream.residual);
     else
       x = layer.residual->combine(out, stream);
     if (layer.norms.after_residual) x = (*layer.norms.after_residual)(x, condition_);

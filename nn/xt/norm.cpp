@@ -14,11 +14,6 @@ double root(int64_t dim) { return std::sqrt(static_cast<double>(dim)); }
 
 }  // namespace
 
-std::pair<Tensor, Tensor> Norm::add(const Tensor& x, const Tensor& residual, const Tensor& condition) const {
-  const Tensor sum = x + residual;
-  return {sum, (*this)(sum, condition)};
-}
-
 LayerNorm::LayerNorm(int64_t dim, bool unit_offset) : unit_offset_(unit_offset) {
   gamma = register_parameter("gamma", full({dim}, unit_offset ? 0.0 : 1.0));
 }
@@ -26,7 +21,7 @@ Tensor LayerNorm::operator()(const Tensor& x, const Tensor&) const {
   return layer_norm(x, gamma.shape(), gamma, {}, 1e-5, unit_offset_ ? 1 : 0);
 }
 
-std::pair<Tensor, Tensor> LayerNorm::add(const Tensor& x, const Tensor& residual, const Tensor&) const {
+std::pair<Tensor, Tensor> LayerNorm::add(const Tensor& x, const Tensor& residual) const {
   return add_layer_norm(x, residual, gamma.shape(), gamma, {}, 1e-5, unit_offset_ ? 1 : 0);
 }
 

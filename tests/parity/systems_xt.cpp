@@ -267,7 +267,7 @@ template <class M>
 Factory norm(const char* owner) {
   return [owner](const Json& config) -> Subject {
     Options o(config, owner);
-    std::shared_ptr<Norm> m;
+    std::shared_ptr<xt::Norm> m;
     const auto dim = o.get<int64_t>("dim");
     if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
       m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
