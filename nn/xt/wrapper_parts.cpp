@@ -48,6 +48,12 @@ Tensor repeated(const Tensor& tokens, int64_t b) {
   return expand(unsqueeze(tokens, 0), {b, tokens.size(0), tokens.size(1)});
 }
 
+Tensor take_memory_out(const Tensor& y, int64_t prepended, int64_t memory, LayerIntermediates& kept) {
+  kept.memory_tokens = slice(y, 1, prepended, prepended + memory);
+  const Tensor rest = slice(y, 1, prepended + memory);
+  return prepended > 0 ? cat({slice(y, 1, 0, prepended), rest}, 1) : rest;
+}
+
 MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call)
     : num_(tokens.size(0)), n_(x.size(1)) {
   if (num_ == 0) return;

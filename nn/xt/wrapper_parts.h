@@ -31,6 +31,9 @@ void start_to_mask(Call& call, int64_t n, Device device);
 /// tokens [num, d] → [b, num, d].
 Tensor repeated(const Tensor& tokens, int64_t b);
 
+/// y [b, n, d] without its memory tokens, which stand after the prepended embeddings; they go to kept.
+Tensor take_memory_out(const Tensor& y, int64_t prepended, int64_t memory, LayerIntermediates& kept);
+
 /// Learned tokens (arXiv:2006.11527) in front of x, or of every so many places of it, on its way through the layers.
 class MemoryTokens {
  public:

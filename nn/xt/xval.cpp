@@ -59,10 +59,7 @@ XValTransformerWrapper::Output XValTransformerWrapper::operator()(const Tensor& 
 
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);
-  if (memory > 0) {
-    out.intermediates.memory_tokens = slice(x, 1, prepended, prepended + memory);
-    x = prepended > 0 ? cat({slice(x, 1, 0, prepended), slice(x, 1, prepended + memory)}, 1) : slice(x, 1, memory);
-  }
+  if (memory > 0) x = take_memory_out(x, prepended, memory, out.intermediates);
   out.embeddings = x;
   if (call.return_mems) out.mems = next_mems({}, out.intermediates.hiddens, config_.max_mem_len);
   if (call.return_embeddings) return out;
