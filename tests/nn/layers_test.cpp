@@ -70,6 +70,11 @@ TEST_CASE("initialisers: PyTorch's bounds") {
   CHECK(amax(abs(w)).item() > 0.95 / std::sqrt(32.0));
   init::xavier_uniform_(w);
   CHECK(amax(abs(w)).item() <= std::sqrt(6.0 / 96));
+  init::xavier_normal_(w, 2);
+  CHECK(square(w).mean().item() == doctest::Approx(4 * 2.0 / 96).epsilon(0.1));
+  init::ones_(w);
+  CHECK(amin(w).item() == 1);
+  CHECK(amax(w).item() == 1);
   init::trunc_normal_(w, 0, 1, -0.5, 2);
   CHECK(amin(w).item() >= -0.5);
   CHECK(amax(w).item() <= 2);

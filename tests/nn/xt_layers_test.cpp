@@ -45,14 +45,6 @@ const char* const kCausalOptions[] = {
     R"({"shift_tokens": 1, "attn_flash": true})",
 };
 
-void check_gradients(Module& m, const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
-  Tensors inputs{x};
-  for (const Tensor& p : m.parameters()) inputs.push_back(p);
-  gradcheck([&f](const Tensors& all) { return Tensors{f(all[0])}; }, inputs, {.fast_mode = true});
-}
-
-Tensor input(const Shape& shape) { return randn(shape, {.dtype = float64, .requires_grad = true}); }
-
 }  // namespace
 
 TEST_CASE("xt: gradients of the layers") {
@@ -208,7 +200,7 @@ TEST_CASE("xt: a query that may see nothing gives 0") {
 }
 
 TEST_CASE("xt: options that contradict each other are errors that name them") {
-  const auto fails = [](const char* options) { return error_of([&] { Decoder decoder(small_layers(options)); }); };
+  const auto fails = [](const char* options) { return message_of([&] { Decoder decoder(small_layers(options)); }); };
   CHECK(fails(R"({"use_rmsnorm": true, "use_scalenorm": true})") ==
         "AttentionLayers: use_scalenorm and use_rmsnorm exclude each other");
   CHECK(fails(R"({"attn_flash": true, "attn_sparse_topk": 2})") ==
@@ -221,20 +213,20 @@ TEST_CASE("xt: options that contradict each other are errors that name them") {
   CHECK(fails(R"({"custom_layers": ["a", "x"]})") == "AttentionLayers: custom_layers are a, c and f, not x");
   CHECK(fails(R"({"sandwich_coef": 3})") == "AttentionLayers: sandwich_coef must be from 1 to depth 2, got 3");
   CHECK(fails(R"({"causal": true})") == "Decoder: causal cannot be set");
-  CHECK(error_of([] { Encoder e(small_layers(R"({"rotary_xpos": true})")); }) ==
+  CHECK(message_of([] { Encoder e(small_layers(R"({"rotary_xpos": true})")); }) ==
         "AttentionLayers: rotary_xpos needs causal attention");
-  CHECK(error_of([] { Encoder e(small_layers(R"({"attn_selective": true})")); }) ==
+  CHECK(message_of([] { Encoder e(small_layers(R"({"attn_selective": true})")); }) ==
         "Attention: selective needs causal attention");
   const std::string unknown =
-      error_of([] { config_from_json<AttentionLayersConfig>(R"({"attn_flush": true})", "Decoder"); });
+      message_of([] { config_from_json<AttentionLayersConfig>(R"({"attn_flush": true})", "Decoder"); });
   CHECK(unknown.substr(0, 41) == "Decoder: no option called attn_flush; it ");
 
   Decoder decoder(small_layers("{}"));
-  CHECK(error_of([&] { decoder(zeros({1, 2, 5})); }) == "Decoder: expected x [batch, length, 12], got [1, 2, 5]");
-  CHECK(error_of([&] {
+  CHECK(message_of([&] { decoder(zeros({1, 2, 5})); }) == "Decoder: expected x [batch, length, 12], got [1, 2, 5]");
+  CHECK(message_of([&] {
           decoder(zeros({1, 2, 12}), Call{.context = zeros({1, 2, 12})});
         }) == "Decoder: takes no context (cross_attend is off)");
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           decoder(zeros({1, 2, 12}), Call{.mask = zeros({1, 2})});
         }) == "Decoder: expected a bool mask [1, 2], got float32 [1, 2]");
 }
