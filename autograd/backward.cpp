@@ -73,6 +73,14 @@ class Sweep {
   /// From here on gradients are handed over, and none is added to .grad(), even where nothing was captured.
   void hand_over() { capturing_ = true; }
 
+  /// Output `index` of node gets a gradient: the place that node would like it in, once; else undefined.
+  Tensor take_room(Node& node, int index) {
+    if (!node.make_room) return {};
+    Tensors& room = rooms_[&node];
+    if (room.empty()) room = node.make_room();
+    return std::exchange(room[static_cast<size_t>(index)], Tensor());
+  }
+
   void run() {
     if (capturing_) mark_needed();
     GradMode mode(create_);
@@ -202,6 +210,7 @@ class Sweep {
       return;
     }
     Tensors dx = call(node, dy);
+    rooms_.erase(node.get());
     for (size_t i = 0; i < dx.size(); ++i) {
       const Edge& edge = node->edges[i];
       if (!edge.node || !dx[i].defined()) continue;
@@ -285,7 +294,7 @@ class Sweep {
   const uint64_t since_;
   bool capturing_ = false;
   std::vector<std::shared_ptr<Node>> roots_, order_;
-  std::unordered_map<Node*, Tensors> grads_;
+  std::unordered_map<Node*, Tensors> grads_, rooms_;
   std::vector<Capture> captured_;
   std::unordered_set<Node*> wanted_, needed_;
 };
@@ -315,6 +324,18 @@ void Tensor::backward(const Tensor& grad, bool retain_graph, bool create_graph) 
 
 Tensors backward_inside(const Tensor& y, const Tensor& dy, const Tensors& x, uint64_t since) {
   return t_sweep->run_inner(y, dy, x, since);
+}
+
+// --- where gradients lie ---------------------------------------------------------------------------------------------
+
+void detail::offer_room(const Tensors& outputs, std::function<Tensors()> make) {
+  if (!outputs.empty() && outputs[0].impl().autograd) outputs[0].impl().autograd->node->make_room = std::move(make);
+}
+
+Tensor detail::gradient_like(const Tensor& x) {
+  const auto& meta = x.impl().autograd;
+  const Tensor room = t_sweep && meta && meta->node ? t_sweep->take_room(*meta->node, meta->index) : Tensor();
+  return room.defined() ? room : empty_like(x);
 }
 
 }  // namespace weft

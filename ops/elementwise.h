@@ -39,9 +39,6 @@ Tensor floor_divide(const Tensor& a, Scalar b);
 Tensor atan2(const Tensor& a, const Tensor& b);
 /// a + b·c for floating tensors that broadcast together, in one pass.
 Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c);
-/// a·(b + c) for floating tensors, throws for others: one walk over memory each way where they share shape and dtype;
-/// else they broadcast and promote as in mul and add.
-Tensor mul_sum(const Tensor& a, const Tensor& b, const Tensor& c);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator+(const Tensor& a, Scalar b) { return add(a, b); }

@@ -389,7 +389,12 @@ Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim) {
   }
   check(total == x.shape()[dim], "split: the sizes add up to ", total, ", dim ", dim, " of ", x.shape(), " has ",
         x.shape()[dim]);
-  return record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {detail::joined(dy, dim)}; });
+  const Tensors out =
+      record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {detail::joined(dy, dim)}; });
+  detail::offer_room(out, [sizes, dim, shape = x.shape(), dtype = x.dtype(), device = x.device()] {
+    return split(empty(shape, dtype, device), sizes, dim);
+  });
+  return out;
 }
 
 Tensors split(const Tensor& x, int64_t size, int64_t dim) {

@@ -79,7 +79,8 @@ class FLASH : public Module {
 
  private:
   Tensor quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Places& places) const;
-  Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const;
+  Tensor add_linear(const Tensor& attended, const Tensor& q, const Tensor& k, const Tensor& v,
+                    const Tensor& mask) const;
 
   FLASHConfig config_;
   std::shared_ptr<Norm> norm_;

@@ -249,6 +249,28 @@ TEST_CASE("cuda rows: rotary") {
   }
 }
 
+TEST_CASE("cuda rows: heads that scale, shift and turn") {
+  if (!gpu()) return;
+  for (DType d : kFloats) {
+    const DType c = d == float64 ? float64 : float32;
+    for (const auto& [features, pairs, heads] :
+         {std::array<int64_t, 3>{128, 16, 4}, {128, 0, 2}, {64, 32, 1}, {37, 7, 4}, {72, 10, 9}}) {
+      const Tensor angles = (values({50, pairs}, 61) * 100.0).to(c);
+      compare(
+          concat("heads ", d, " ", heads, " of ", features, ", ", pairs, " pairs"),
+          [=](const Tensors& t) { return affine_heads(t[0], t[1], t[2], angles.to(t[0].device())); },
+          {values({7, 50, features}, 62).to(d), values({heads, features}, 63).to(c),
+           values({heads, features}, 64).to(c)},
+          20);
+      const auto from_odd_address = [](const Tensors& t) {
+        return affine_heads(t[0].narrow(0, 1, 30), t[1].narrow(0, 1, 3), t[2].narrow(0, 1, 3));
+      };
+      compare(concat("heads at odd addresses ", d), from_odd_address,
+              {values({32, features}, 65).to(d), values({4, features}, 66).to(c), values({4, features}, 67).to(c)}, 20);
+    }
+  }
+}
+
 TEST_CASE("cuda rows: reading and adding by index") {
   if (!gpu()) return;
   Generator g(4);

@@ -368,7 +368,9 @@ TEST_CASE("xt generate: masks move with ragged prompts, greedy steps see bad log
   once.repetition.no_repeat_ngram_size = 1;
   CHECK(message_of([&] { wrapper.generate(prompts, 15, once); }).find("the logits are not numbers") !=
         std::string::npos);
-  CHECK(message_of([&] { sample(full({1, 4}, std::nan("")), 0, nullptr, default_generator()); }) != "");
+  CHECK(message_of([&] {
+          sample(full({1, 4}, std::nan(""), {.device = Device::cpu()}), 0, nullptr, default_generator());
+        }) != "");
   // With an end: one row of a single token ends late or never, the other early; neither stops the other.
   const Tensor two = tensor(std::vector<int64_t>{4, 5, 6, 7, 8, 4, 0, 0, 0, 0}, {2, 5}),
                sizes = tensor(std::vector<int64_t>{5, 1});
