@@ -130,7 +130,7 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
     padding_ = ge(own_places_.defined() ? own_places_ : places(0, n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
   real_ = both(call_.mask, padding_);
-  own_keys_ = both(real_, call_.self_attn_kv_mask);
+  own_keys_ = call_.self_attn_kv_mask.defined() ? both(padding_, call_.self_attn_kv_mask) : real_;
   Cache* cache = call_.cache;
   if (!cache || !cache->first_pass() ||
       (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty()))

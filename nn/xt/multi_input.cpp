@@ -69,7 +69,7 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
   if (memory_tokens_.defined())
     memory.emplace(memory_tokens_, config_.memory_tokens_interspersed_every.value_or(0), x, call);
   shift_mems(call, config_.shift_mem_down);
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
 
   call.return_attn |= call.return_attn_z_loss;
   Output out;

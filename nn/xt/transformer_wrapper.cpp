@@ -168,7 +168,7 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   Tensor x = Autocast::apply(embed(tokens, call));
   Tensor mask = call.mask;  // of x, without memory tokens
   if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
   shift_mems(call, config_.shift_mem_down);
   call.return_attn |= call.return_attn_z_loss;
   x = through_layers(x, call, out.intermediates);

@@ -134,10 +134,4 @@ void shift_mems(Call& call, int64_t by) {
   }
 }
 
-void hand_on_positions(Call& call, const AttentionLayers& layers) {
-  const bool of_use = call.pos.defined() && !call.pos.is_floating() &&
-                      (layers.config().rotary_pos_emb || layers.config().rotary_xpos || layers.config().alibi_pos_bias);
-  if (!of_use) call.pos = {};
-}
-
 }  // namespace weft::xt

@@ -60,7 +60,4 @@ Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_l
 /// The mems of layer i + by go to layer i, the first ones to the last layers (enhanced recurrence, arXiv:2012.15688).
 void shift_mems(Call& call, int64_t by);
 
-/// Call for the layers below a wrapper: pos goes on only where it is of use there.
-void hand_on_positions(Call& call, const AttentionLayers& layers);
-
 }  // namespace weft::xt
