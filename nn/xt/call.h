@@ -21,7 +21,8 @@ struct Call {
   Tensor seq_start_pos = {};      ///< int64 [b]: tokens before it are left padding
   Tensor padding_mask = {};       ///< bool [b, n]: tokens that may be seen, and that shift_tokens moves; others stay
   Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n]); a wrapper
-                                  ///< takes them for its embeddings (or the embeddings), its layers count 0, 1, ...
+                                  ///< takes them for its embeddings (of tokens also floating: the embeddings), and its
+                                  ///< layers count 0, 1, ...
   std::optional<Rotation> rotary_pos_emb = {};  ///< turns queries and keys, in place of what the layers make of pos
   Tensor context_pos = {};                      ///< positions [m] or [b, m] of the context, for rotary cross-attention
   Tensor attn_bias = {};                        ///< broadcasts to [b, h, n, n], added to the scores

@@ -55,7 +55,7 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
     x = x.defined() ? x + own : own;
   }
   const int64_t n = x.size(1);
-  const Tensor positions = position_embeddings(pos_emb_.get(), n, call, x.device());
+  const Tensor positions = given_or_position_embeddings(pos_emb_.get(), n, call, x.device());
   if (positions.defined()) x = x + positions;
   if (call.sum_embeds.defined()) x = x + call.sum_embeds;
   if (post_emb_norm_) x = post_emb_norm_->forward(x);

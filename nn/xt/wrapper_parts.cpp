@@ -19,7 +19,6 @@ std::shared_ptr<PositionEmbedding> make_position_embedding(int64_t dim, const Po
 }
 
 Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device) {
-  if (call.pos.defined() && call.pos.is_floating()) return call.pos;
   if (!emb) return {};
   const int64_t before = call.cache ? call.cache->tokens : 0;
   Tensor pos = call.pos;
@@ -30,6 +29,10 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
   if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
   const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;
   return emb->forward(start.defined() ? pos - unsqueeze(start, -1) : pos);
+}
+
+Tensor given_or_position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device) {
+  return call.pos.defined() && call.pos.is_floating() ? call.pos : position_embeddings(emb, n, call, device);
 }
 
 void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call& call) {

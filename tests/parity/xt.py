@@ -195,6 +195,7 @@ MASKS = [
     stack("cross_attender", "CrossAttender", {"c": normal(2, 5, DIM)}, {"context": "c"}),
     stack("cross_attender_mask", "CrossAttender", {"c": normal(2, 5, DIM), "m": lengths(5, 3, 5)}, {"context": "c", "context_mask": "m"}, depth=2),
     stack("only_cross", "Decoder", {"c": normal(2, 5, DIM)}, {"context": "c"}, cross_attend=True, only_cross=True),
+    stack("return_hiddens", kwargs={"return_hiddens": True}),
     stack("prefix_decoder", "PrefixDecoder", {"p": values([3, 5], torch.int64)}, {"prefix_attn_len": "p"}),
 ]
 
@@ -291,6 +292,7 @@ WRAPPERS = [
     loss("loss_ignored", x=with_ignored),
     loss("loss_pad_value", x=with_ignored, pad_value=3),
     loss("loss_ignore_index", ignore_index=2),
+    loss("loss_and_outputs", kwargs={"return_outputs": True}),
     loss("loss_z", add_attn_z_loss=True),
     loss("loss_mixture_of_softmax", {**SMALL_LM, "mixture_of_softmax": True, "mixture_of_softmax_k": 2}),
     generate("greedy", SMALL_LM, 8),
@@ -312,6 +314,8 @@ WRAPPERS = [
     vit("vit_one_channel", num_classes=3, channels=1),
     vit("vit_logits_and_embeddings", kwargs={"return_logits_and_embeddings": True}, num_classes=3),
     continuous("continuous"),
+    continuous("continuous_counted_nowhere", {"pos": normal(9)}, {"pos": "pos"}, {"use_abs_pos_emb": False}),
+    case("lm_positional", "TransformerWrapper", {k: v for k, v in SMALL_LM.items() if k != "class"}, {"x": integers(2, 9, high=TOKENS), "mask": lengths(9, 9, 6)}, args=["x", False, True, False, False, "mask"]),
     continuous("continuous_mask", {"mask": lengths(9, 9, 4)}, {"mask": "mask"}, cls="Encoder"),
     continuous("continuous_no_projections", wrapper={"dim_in": None, "dim_out": None}, inputs={"x": normal(2, 9, DIM)}),
     continuous("continuous_memory_tokens", wrapper={"num_memory_tokens": 2}),
