@@ -194,8 +194,7 @@ Tensor AttentionLayers::Pass::position_bias() {
   } else {
     own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_, device_);
   }
-  if (bias_.defined() && bias_.size(-1) > 1 && own.size(-1) > bias_.size(-1))
-    bias_ = pad(bias_, {own.size(-1) - bias_.size(-1), 0});
+  if (bias_.defined() && bias_.size(-1) == n_ && own.size(-1) > n_) bias_ = pad(bias_, {own.size(-1) - n_, 0});
   return bias_ = bias_.defined() ? bias_ + own : own;
 }
 

@@ -51,6 +51,8 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
     const std::string& wanted = config_.num_tokens[i].first;
     const auto it = std::find_if(ids.begin(), ids.end(), [&](const auto& e) { return e.first == wanted; });
     check(it != ids.end(), name(), ": no input called ", wanted);
+    check(it->second.dim() == 2 && it->second.shape() == ids[0].second.shape(), name(), ": input ", wanted, " is ",
+          it->second.shape(), ", not [batch, length] as all");
     const Tensor own = embeds_[i]->forward(it->second);  // [b, n, emb_dim]
     x = x.defined() ? x + own : own;
   }

@@ -80,8 +80,11 @@ MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call&
   };
   const Tensor all = ones({x.size(0), num_}, {.dtype = boolean, .device = x.device()});
   x = put(x, repeated(tokens, x.size(0)));
-  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
-    if (mask->defined()) *mask = put(*mask, all);
+  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask}) {
+    if (!mask->defined()) continue;
+    check(mask->shape() == Shape{x.size(0), n_}, "expected a mask [", x.size(0), ", ", n_, "], got ", mask->shape());
+    *mask = put(*mask, all);
+  }
 }
 
 Tensor MemoryTokens::taken_out(const Tensor& y, LayerIntermediates& kept) const {
