@@ -130,7 +130,7 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
     padding_ = ge(own_places_.defined() ? own_places_ : places(0, n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
   real_ = both(call_.mask, padding_);
-  own_keys_ = both(real_, call_.self_attn_kv_mask);
+  own_keys_ = call_.self_attn_kv_mask.defined() ? both(padding_, call_.self_attn_kv_mask) : real_;
   Cache* cache = call_.cache;
   if (!cache || !cache->first_pass() ||
       (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty()))
@@ -194,8 +194,7 @@ Tensor AttentionLayers::Pass::position_bias() {
   } else {
     own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_, device_);
   }
-  if (bias_.defined() && bias_.size(-1) > 1 && own.size(-1) > bias_.size(-1))
-    bias_ = pad(bias_, {own.size(-1) - bias_.size(-1), 0});
+  if (bias_.defined() && bias_.size(-1) == n_ && own.size(-1) > n_) bias_ = pad(bias_, {own.size(-1) - n_, 0});
   return bias_ = bias_.defined() ? bias_ + own : own;
 }
 

@@ -51,7 +51,7 @@ ContinuousTransformerWrapper::Output ContinuousTransformerWrapper::run(const Ten
     put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
   }
   x = dropout(x, config_.emb_dropout, is_training());
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
 
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);

@@ -55,7 +55,7 @@ XValTransformerWrapper::Output XValTransformerWrapper::operator()(const Tensor& 
   const int64_t prepended = call.prepend_embeds.defined() ? call.prepend_embeds.size(1) : 0;
   if (prepended > 0) put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
   x = dropout(x, config_.emb_dropout, is_training());
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
 
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);

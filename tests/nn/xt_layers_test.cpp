@@ -231,6 +231,29 @@ TEST_CASE("xt: options that contradict each other are errors that name them") {
         }) == "Decoder: expected a bool mask [1, 2], got float32 [1, 2]");
 }
 
+TEST_CASE("xt: masks and biases of another length are errors") {
+  const Tensor x = zeros({2, 4, 12}), context = zeros({2, 6, 12});
+  const auto mask = [](const Shape& shape) { return ones(shape, {.dtype = boolean}); };
+  Decoder decoder(small_layers(R"({"cross_attend": true, "attn_num_mem_kv": 2})"));
+  const auto fails = [&](Call call) {
+    call.context = context;
+    return error_of([&] { decoder(x, call); });
+  };
+  CHECK(fails({.context_mask = mask({2, 6})}).empty());
+  for (const int64_t wrong : {3, 4, 5, 7})
+    CHECK(fails({.context_mask = mask({2, wrong})}) ==
+          concat("Attention: the mask [2, ", wrong, "] is not for 6 keys"));
+  CHECK(fails({.attn_mask = mask({4, 4}), .attn_bias = zeros({4, 4})}).empty());
+  CHECK(fails({.attn_mask = mask({4, 3})}) == "Attention: attn_mask [4, 3] is not for 4 keys");
+  CHECK(fails({.attn_bias = zeros({2, 4, 3})}) == "Attention: attn_bias [2, 4, 3] is not for 4 keys");
+
+  const TransformerWrapper lm(
+      {.num_tokens = 9, .max_seq_len = 8, .num_memory_tokens = 2, .attn_layers = make<Encoder>(small_layers("{}"))});
+  CHECK(error_of([&] {
+          lm(zeros({2, 4}, {.dtype = int64}), Call{.mask = mask({2, 12})});
+        }) == "expected a mask [2, 4], got [2, 12]");
+}
+
 TEST_CASE("xt: configs go through JSON, and every option has its row") {
   const std::string json = config_to_json(small_layers(R"({"shift_tokens": [1, 0, 1, 0], "rotary_xpos": true})"));
   CHECK(config_to_json(config_from_json<AttentionLayersConfig>(json, "layers")) == json);
