@@ -39,8 +39,7 @@ uint32_t alignment(const void* p, uint32_t limit) {
 
 namespace {
 
-// --- rows of odd length or place
-// --------------------------------------------------------------------------------------
+// --- rows of odd length or place -------------------------------------------------------------------------------------
 //
 // Half types are fed to the tensor cores 16 bytes at a time. Where rows do not begin at multiples of that, or are not
 // of a whole number of such packs, the library has algorithms several times slower. A large product is worth a copy of

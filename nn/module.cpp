@@ -11,8 +11,7 @@ Tensor Module::forward(const Tensor&) const {
   fail(name(), ": is not called with a single tensor; see its operator()");
 }
 
-// --- registration
-// --------------------------------------------------------------------------------------------------------
+// --- registration ----------------------------------------------------------------------------------------------------
 
 void Module::check_name(const std::string& n) const {
   check(!n.empty() && n.find('.') == std::string::npos, name(), ": '", n, "' is not a name for a parameter or module");
@@ -42,8 +41,7 @@ void Module::add_child(const std::string& n, Module* child, std::shared_ptr<Modu
   children_.push_back({n, child, std::move(owner)});
 }
 
-// --- walking
-// ---------------------------------------------------------------------------------------------------------------
+// --- walking ---------------------------------------------------------------------------------------------------------
 
 template <class F>
 void Module::visit_tensors(const std::string& prefix, F&& f) const {
@@ -156,8 +154,7 @@ void Module::zero_grad() {
   for (auto& [n, t] : named_parameters()) t.set_grad({});
 }
 
-// --- printing
-// ----------------------------------------------------------------------------------------------------------------
+// --- printing --------------------------------------------------------------------------------------------------------
 
 void Module::print(std::string& s, int indent) const {
   s += name() + "(" + extra_repr();

@@ -21,8 +21,7 @@ WEFT_DECLARE_KERNEL(sum_product, const Tensor& a, const Tensor& b, Tensor& y)
 WEFT_DECLARE_KERNEL(addcmul, const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y)
 WEFT_DECLARE_KERNEL(where, const Tensor& condition, const Tensor& a, const Tensor& b, Tensor& y)
 
-// --- applying a kernel
-// -------------------------------------------------------------------------------------------------
+// --- applying a kernel -----------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -117,8 +116,7 @@ std::pair<Tensor, Tensor> as_floats(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
-// --- arithmetic
-// --------------------------------------------------------------------------------------------------------
+// --- arithmetic ------------------------------------------------------------------------------------------------------
 
 Tensor add(const Tensor& a, const Tensor& b) {
   return arithmetic("add", BinaryOp::add, a, b, [](const Tensor&, const Tensor&) {
@@ -288,8 +286,7 @@ Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c) {
   });
 }
 
-// --- comparisons and choice
-// ----------------------------------------------------------------------------------------------
+// --- comparisons and choice ------------------------------------------------------------------------------------------
 
 Tensor eq(const Tensor& a, const Tensor& b) { return compare("eq", BinaryOp::eq, a, b); }
 Tensor eq(const Tensor& a, Scalar b) { return compare(BinaryOp::eq, a, b); }
@@ -336,8 +333,7 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, Scalar value) {
   return where(mask, full({}, value, {.dtype = x.dtype(), .device = x.device()}), x);
 }
 
-// --- functions of one tensor
-// ---------------------------------------------------------------------------------------------
+// --- functions of one tensor -----------------------------------------------------------------------------------------
 
 Tensor neg(const Tensor& x) {
   check(x.dtype() != boolean, "neg: not for bool; use logical_not");
@@ -477,8 +473,7 @@ Tensor clamp_max(const Tensor& x, Scalar high) {
 }
 Tensor clamp(const Tensor& x, Scalar low, Scalar high) { return clamp_max(clamp_min(x, low), high); }
 
-// --- activations
-// -----------------------------------------------------------------------------------------------------------
+// --- activations -----------------------------------------------------------------------------------------------------
 
 namespace {
 // dy·f'(x): one kernel in an ordinary sweep, the composition when the gradient is to be differentiated again.

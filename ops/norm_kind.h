@@ -14,6 +14,7 @@ enum class NormKind : uint8_t {
   l2      ///< r = 1 / max(‖x‖, eps)
 };
 
+/// What a norm's kernels are told, forward and backward.
 struct NormArgs {
   NormKind kind;
   double eps;

@@ -7,8 +7,7 @@
 
 namespace weft {
 
-// --- views
-// -----------------------------------------------------------------------------------------------------------------
+// --- views -----------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -315,8 +314,7 @@ Tensor unfold(const Tensor& x, int64_t dim, int64_t size, int64_t step) {
                 [dim, n, step](const Tensor& dy) -> Grads { return {fold(dy, dim, n, step)}; });
 }
 
-// --- joining and splitting
-// -------------------------------------------------------------------------------------------------
+// --- joining and splitting -------------------------------------------------------------------------------------------
 
 Tensor cat(const Tensors& xs, int64_t dim) {
   check(!xs.empty(), "cat: expected at least one tensor");
@@ -419,8 +417,7 @@ Tensors unbind(const Tensor& x, int64_t dim) {
   return out;
 }
 
-// --- padding
-// ---------------------------------------------------------------------------------------------------------------
+// --- padding ---------------------------------------------------------------------------------------------------------
 
 Tensor pad(const Tensor& x, const std::vector<int64_t>& amounts, Scalar value) {
   const auto pairs = static_cast<int64_t>(amounts.size() / 2);
@@ -450,8 +447,7 @@ Tensor pad(const Tensor& x, const std::vector<int64_t>& amounts, Scalar value) {
   return record("pad", y, {x}, [back](const Tensor& dy) -> Grads { return {pad(dy, back)}; });
 }
 
-// --- methods
-// -----------------------------------------------------------------------------------------------------------------
+// --- methods ---------------------------------------------------------------------------------------------------------
 
 Tensor Tensor::reshape(const Shape& s) const { return weft::reshape(*this, s); }
 Tensor Tensor::flatten(int64_t a, int64_t b) const { return weft::flatten(*this, a, b); }
