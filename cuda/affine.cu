@@ -1,7 +1,7 @@
 // Heads that scale, shift and turn one projection. Forward a thread takes a few features of a row, for all heads.
 // Backward reads dy and x once for all three gradients: a block owns some features and a stretch of rows, its lanes take
-// a few features each, its warps the rows in turn, and each thread keeps its sums over rows in registers. Warps' sums are
-// added up in shared memory, blocks' sums after, in a fixed order.
+// two features each, its warps the rows in turn, a few on the way at once, and each thread keeps its sums over rows in
+// registers. Warps' sums are added up in shared memory, blocks' sums after, in a fixed order.
 #include <weft/ops/copy.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
@@ -16,9 +16,6 @@ struct Turn {
   int64_t n;
   int pairs;
 };
-
-__device__ void sine_cosine(float a, float& s, float& c) { ::sincosf(a, &s, &c); }
-__device__ void sine_cosine(double a, double& s, double& c) { ::sincos(a, &s, &c); }
 
 // P features of a thread: one instruction where packed says that they lie so, else element by element up to the d-th.
 template <bool packed, int P, class T, class C>
@@ -73,7 +70,7 @@ __global__ void affine_kernel(const T* x, const acc_t<T>* weight, const acc_t<T>
 }
 
 constexpr int kWarps = kThreads / 32;
-constexpr int kHeads = 4;  // at a time
+constexpr int kHeads = 4, kRows = 4;  // of a thread at a time
 
 template <class T>
 struct HeadGrads {
@@ -82,55 +79,63 @@ struct HeadGrads {
 
 // The given heads, of which the first is number `first` of `heads`; dx is added to by all but the first, in C where
 // there are several. sums: [gridDim.y, 2, heads, d], of the weights' gradients and the biases'.
-template <class T, class D, int P, bool packed>
+template <class T, class D, bool packed>
 __global__ void __launch_bounds__(kThreads)
     affine_backward_kernel(const T* x, const acc_t<T>* weight, Turn turn, HeadGrads<T> dy, D* dx, acc_t<T>* sums,
                            int64_t rows, int heads, int d, int first, int count, int64_t chunk) {
   using C = acc_t<T>;
-  __shared__ C part[2 * kHeads * P][kThreads];
+  __shared__ C part[2 * kHeads * 2][kThreads];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int i = (static_cast<int>(blockIdx.x) * 32 + lane) * P, n = d - i;
-  C w[kHeads][P] = {}, sum_w[kHeads][P] = {}, sum_b[kHeads][P] = {};
+  const int i = (static_cast<int>(blockIdx.x) * 32 + lane) * 2, n = d - i;
+  C w[kHeads][2] = {}, sum_w[kHeads][2] = {}, sum_b[kHeads][2] = {};
   if (n > 0) {
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
       if (h < count) load<packed>(weight + int64_t{first + h} * d + i, n, w[h]);
+    const C* angles = static_cast<const C*>(turn.angles) + i / 2;
+    const bool turns = i / 2 < turn.pairs;
     const int64_t begin = int64_t{blockIdx.y} * chunk, end = min(rows, begin + chunk);
-    int64_t position = (begin + warp) % turn.n;
-    for (int64_t row = begin + warp; row < end; row += kWarps) {
-      C v[P], total[P] = {}, sine[P / 2], cosine[P / 2];
-      load<packed>(x + row * d + i, n, v);
-      if (first > 0) load<packed>(dx + row * d + i, n, total);
+    for (int64_t row0 = begin + warp; row0 < end; row0 += kRows * kWarps) {
+      C v[kRows][2] = {}, g[kRows][kHeads][2] = {}, angle[kRows] = {};
 #pragma unroll
-      for (int k = 0; k < P / 2; ++k)
-        if (i / 2 + k < turn.pairs)
-          sine_cosine(static_cast<const C*>(turn.angles)[position * turn.pairs + i / 2 + k], sine[k], cosine[k]);
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = row0 + r * kWarps;
+        if (row >= end) continue;
+        load<packed>(x + row * d + i, n, v[r]);
+        if (turns) angle[r] = angles[row % turn.n * turn.pairs];
 #pragma unroll
-      for (int h = 0; h < kHeads; ++h) {
-        if (h >= count) continue;
-        C g[P];
-        load<packed>(dy.of[h] + row * d + i, n, g);
-#pragma unroll
-        for (int k = 0; k < P / 2; ++k) {
-          if (i / 2 + k >= turn.pairs) continue;
-          const C p = g[2 * k], q = g[2 * k + 1];
-          g[2 * k] = p * cosine[k] + q * sine[k], g[2 * k + 1] = q * cosine[k] - p * sine[k];
-        }
-#pragma unroll
-        for (int j = 0; j < P; ++j) total[j] += g[j] * w[h][j], sum_w[h][j] += g[j] * v[j], sum_b[h][j] += g[j];
+        for (int h = 0; h < kHeads; ++h)
+          if (h < count) load<packed>(dy.of[h] + row * d + i, n, g[r][h]);
       }
-      store<packed>(dx + row * d + i, n, total);
-      for (position += kWarps; position >= turn.n;) position -= turn.n;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = row0 + r * kWarps;
+        if (row >= end) continue;
+        C total[2] = {}, sine = 0, cosine = 1;
+        if (first > 0) load<packed>(dx + row * d + i, n, total);
+        if (turns) sine_cosine(angle[r], sine, cosine);
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) {
+          C(&of)[2] = g[r][h];
+          if (turns) {
+            const C p = of[0], q = of[1];
+            of[0] = p * cosine + q * sine, of[1] = q * cosine - p * sine;
+          }
+#pragma unroll
+          for (int j = 0; j < 2; ++j) total[j] += of[j] * w[h][j], sum_w[h][j] += of[j] * v[r][j], sum_b[h][j] += of[j];
+        }
+        store<packed>(dx + row * d + i, n, total);
+      }
     }
   }
 #pragma unroll
   for (int h = 0; h < kHeads; ++h)
 #pragma unroll
-    for (int j = 0; j < P; ++j)
-      part[h * 2 * P + j][threadIdx.x] = sum_w[h][j], part[h * 2 * P + P + j][threadIdx.x] = sum_b[h][j];
+    for (int j = 0; j < 2; ++j)
+      part[h * 4 + j][threadIdx.x] = sum_w[h][j], part[h * 4 + 2 + j][threadIdx.x] = sum_b[h][j];
   __syncthreads();
-  for (int k = warp; k < count * 2 * P; k += kWarps) {
-    const int h = first + k / (2 * P), which = k / P % 2, j = k % P;
+  for (int k = warp; k < count * 4; k += kWarps) {
+    const int h = first + k / 4, which = k / 2 % 2, j = k % 2;
     if (j >= n) continue;
     C total = 0;
     for (int other = 0; other < kWarps; ++other) total += part[k][other * 32 + lane];
@@ -164,40 +169,35 @@ void affine_heads(const Tensor& x, const Tensor& weight, const Tensor& bias, con
 void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& angles, const Tensors& dy, Tensor& dx,
                            Tensor& dweight, Tensor& dbias) {
   DeviceScope scope(dx);
-  const int64_t rows = x.shape()[0], d = x.shape()[1], heads = weight.shape()[0];
+  const int64_t rows = x.shape()[0], d = x.shape()[1], heads = weight.shape()[0], tiles = (d + 63) / 64;
+  const int64_t blocks =
+      std::clamp<int64_t>(std::min((132 * 4 + tiles - 1) / tiles, rows / (kRows * kWarps)), 1, 65535);
+  const int64_t chunk = (rows + blocks - 1) / blocks;
+  const Tensor parts = empty({blocks, 2, heads, d}, weight.dtype(), x.device());
   dispatch_floating(x.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
-    constexpr int P = std::is_same_v<T, double> ? 2 : 4;  // features of a thread where they lie as packs; else 2
-    const auto lies_in_packs = [&](const Tensor& g) { return aligned(g, P * sizeof(T)); };
-    const bool packed = d % P == 0 && lies_in_packs(x) && aligned(weight, P * sizeof(C)) &&
-                        std::all_of(dy.begin(), dy.end(), lies_in_packs);
-    const int64_t features = 32 * (packed ? P : 2), tiles = (d + features - 1) / features;
-    const int64_t blocks = std::clamp<int64_t>(std::min((132 * 4 + tiles - 1) / tiles, rows / (4 * kWarps)), 1, 65535);
-    const int64_t chunk = (rows + blocks - 1) / blocks;
-    const Tensor parts = empty({blocks, 2, heads, d}, weight.dtype(), x.device());
+    const auto in_pairs = [](const Tensor& t) { return aligned(t, 2 * size_of(t.dtype())); };
+    const bool packed = d % 2 == 0 && in_pairs(x) && in_pairs(weight) && std::all_of(dy.begin(), dy.end(), in_pairs);
     const auto all_heads = [&]<class D>(Type<D>, const Tensor& to) {
       for (int64_t first = 0; first < heads; first += kHeads) {
         const int64_t count = std::min<int64_t>(heads - first, kHeads);
         HeadGrads<T> of{};
         for (int64_t h = 0; h < count; ++h) of.of[h] = dy[static_cast<size_t>(first + h)].data<T>();
         const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(blocks));
-        const auto kernel = packed ? affine_backward_kernel<T, D, P, true> : affine_backward_kernel<T, D, 2, false>;
+        const auto kernel = packed ? affine_backward_kernel<T, D, true> : affine_backward_kernel<T, D, false>;
         kernel<<<grid, kThreads, 0, stream()>>>(x.data<T>(), weight.data<C>(), turn_of(angles), of, to.data<D>(),
                                                 parts.data<C>(), rows, static_cast<int>(heads), static_cast<int>(d),
                                                 static_cast<int>(first), static_cast<int>(count), chunk);
         check_cuda(cudaGetLastError(), "affine_heads");
       }
     };
-    if (heads <= kHeads) {
-      all_heads(Type<T>{}, dx);
-    } else {
-      const Tensor wide = empty(dx.shape(), weight.dtype(), dx.device());
-      all_heads(Type<C>{}, wide);
-      copy_into(wide, dx);
-    }
-    const Tensor sums = sum(parts, 0);
-    dweight = select(sums, 0, 0), dbias = select(sums, 0, 1);
+    if (heads <= kHeads) return all_heads(Type<T>{}, dx);
+    const Tensor wide = empty(dx.shape(), weight.dtype(), dx.device());
+    all_heads(Type<C>{}, wide);
+    copy_into(wide, dx);
   });
+  const Tensor sums = sum(parts, 0);
+  dweight = select(sums, 0, 0), dbias = select(sums, 0, 1);
 }
 
 }  // namespace weft::cuda
