@@ -35,10 +35,14 @@ struct EnableGrad : GradMode {
   EnableGrad() : GradMode(true) {}
 };
 
+/// Whether results and gradients are searched for NaN on this thread (false at the start).
+bool anomaly_enabled();
+
 /// While alive on this thread, every recorded result and every gradient is searched for NaN; the error names the op.
+/// enabled false: none is, within the scope of another.
 class AnomalyMode {
  public:
-  AnomalyMode();
+  explicit AnomalyMode(bool enabled = true);
   ~AnomalyMode();
   AnomalyMode(const AnomalyMode&) = delete;
   AnomalyMode& operator=(const AnomalyMode&) = delete;

@@ -119,21 +119,14 @@ void Module::load_state_dict(const NamedTensors& state, bool strict) {
   for (auto& [mine, value] : copies) mine.copy_(value.detach().to(mine.device()));
 }
 
-void Module::apply(const std::function<void(const std::string&, Module&)>& f) {
-  auto walk = [&f](auto& self, const std::string& prefix, Module& m) -> void {
-    f(prefix, m);
-    for (const Child& c : m.children_) self(self, prefix.empty() ? c.name : prefix + "." + c.name, *c.module);
-  };
-  walk(walk, "", *this);
+template <class M, class F>
+void Module::walk(const std::string& prefix, M& module, const F& f) {
+  f(prefix, module);
+  for (const Child& c : module.children_) walk<M>(prefix.empty() ? c.name : prefix + "." + c.name, *c.module, f);
 }
 
-void Module::apply(const std::function<void(const std::string&, const Module&)>& f) const {
-  auto walk = [&f](auto& self, const std::string& prefix, const Module& m) -> void {
-    f(prefix, m);
-    for (const Child& c : m.children_) self(self, prefix.empty() ? c.name : prefix + "." + c.name, *c.module);
-  };
-  walk(walk, "", *this);
-}
+void Module::apply(const std::function<void(const std::string&, Module&)>& f) { walk("", *this, f); }
+void Module::apply(const std::function<void(const std::string&, const Module&)>& f) const { walk("", *this, f); }
 
 void Module::train(bool on) {
   training_ = on;

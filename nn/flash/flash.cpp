@@ -60,8 +60,7 @@ FLASH::FLASH(const FLASHConfig& c)
 
 Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
   check_input("FLASH", x, config_.dim, mask);
-  const Stream out = (*this)(Stream{x, {}}, mask, places(x.size(1)));
-  return out.x + out.branch;
+  return (*this)(ResidualStream{x}, mask, places(x.size(1))).sum();
 }
 
 Places FLASH::places(int64_t n) const {
@@ -70,10 +69,10 @@ Places FLASH::places(int64_t n) const {
           rel_pos_bias_.buckets(longest, longest)};
 }
 
-Stream FLASH::operator()(const Stream& stream, const Tensor& mask, const Places& places) const {
+ResidualStream FLASH::operator()(const ResidualStream& stream, const Tensor& mask, const Places& places) const {
   check_input("FLASH", stream.x, config_.dim, mask);
   check(stream.x.size(1) > 0, "FLASH: expected at least one token, got ", stream.x.shape());
-  auto [x, normed] = add_norm(*norm_, stream.x, stream.branch);
+  auto [x, normed] = stream.add_norm(*norm_);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
   if (config_.shift_tokens) normed = shift_tokens(normed);
 

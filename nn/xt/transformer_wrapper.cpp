@@ -102,7 +102,7 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
         tokens.dtype(), " ", tokens.shape());
   const int64_t b = tokens.size(0), n = tokens.size(1);
   Tensor x = token_emb_->forward(tokens);  // [b, n, emb_dim]
-  const Tensor positions = position_embeddings(pos_emb_.get(), n, call, tokens.device());
+  const Tensor positions = given_or_position_embeddings(pos_emb_.get(), n, call, tokens.device());
   if (positions.defined()) x = x + positions;
 
   check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ", embeds_.size(),
@@ -168,7 +168,7 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   Tensor x = Autocast::apply(embed(tokens, call));
   Tensor mask = call.mask;  // of x, without memory tokens
   if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
   shift_mems(call, config_.shift_mem_down);
   call.return_attn |= call.return_attn_z_loss;
   x = through_layers(x, call, out.intermediates);

@@ -14,10 +14,8 @@ namespace {
 constexpr int64_t kTokens = 37;
 
 std::shared_ptr<TransformerWrapper> model(const char* options, TransformerWrapperConfig c = {}) {
-  c.num_tokens = kTokens, c.max_seq_len = 40, c.attn_layers = make<Decoder>(small_layers(options));
-  const auto net = std::make_shared<TransformerWrapper>(c);
-  prepare(*net);
-  return net;
+  c.num_tokens = kTokens, c.max_seq_len = 40;
+  return small_model(options, c);
 }
 
 // Greedy and drawn: recorded, call by call, and without a cache.

@@ -130,7 +130,7 @@ TEST_CASE("xt: training with every kind of dropout, forgetful masks and recyclin
   }
   for (const auto& [name, p] : wrapper.named_parameters())
     if (p.grad().defined()) CHECK(std::isfinite(p.grad().sum().item()));
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           net->eval(), (*net)(randint(0, 11, {2, 4}), call);
         }) == "TransformerWrapper: recycling needs recycle_steps in evaluation mode");
 }

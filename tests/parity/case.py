@@ -170,12 +170,12 @@ def in_float64(case):
 
 
 def flat(result):
-    """The tensors of a result in order: lists and dictionaries are opened, None is skipped."""
+    """The tensors of a result in order: lists and dictionaries are opened, None and other objects are skipped."""
     if isinstance(result, dict):
         result = list(result.values())
     if isinstance(result, (tuple, list)):
         return [t for item in result for t in flat(item)]
-    return [] if result is None else [result]
+    return [result] if isinstance(result, torch.Tensor) else []
 
 
 def construct(case):

@@ -1,8 +1,9 @@
 // x-transformers.
 //
 // What a case's outputs are, in order: the output itself (several output heads: each), then what the call's flags add:
-// return_logits_and_embeddings: the embeddings; return_mems: each layer's; return_attn: each layer's weights;
-// return_attn_z_loss, return_logit_entropies: that; return_intermediates: last_hidden and the hiddens.
+// return_logits_and_embeddings: the embeddings; return_mems: each layer's; return_attn: each layer's weights.
+// Where the original returns an object beside the output (return_intermediates, return_attn_z_loss,
+// return_logit_entropies, return_hiddens), what is in it is no output, memories and weights included.
 #include <weft/nn/xt/continuous.h>
 #include <weft/nn/xt/dpo.h>
 #include <weft/nn/xt/feed_forward.h>
@@ -167,7 +168,7 @@ Call layers_call(Arguments& a) {
 }
 
 struct Returns {
-  bool logits_and_embeddings, mems, attn, z_loss, entropies, intermediates;
+  bool logits_and_embeddings, mems, attn;
 };
 
 Call wrapper_call(Arguments& a, Returns& r) {
@@ -178,34 +179,23 @@ Call wrapper_call(Arguments& a, Returns& r) {
   if (const int64_t steps = a.integer("recycle_steps", 0); steps > 0) c.recycle_steps = steps;
   c.attn_z_loss_weight = a.number("attn_z_loss_weight", 1e-4);
   a.nothing("token_emb_kwargs"), a.nothing("to_logits_kwargs");
-  r = {a.flag("return_logits_and_embeddings", false),
-       a.flag("return_mems", false),
-       a.flag("return_attn", false),
-       a.flag("return_attn_z_loss", false),
-       a.flag("return_logit_entropies", false),
-       a.flag("return_intermediates", false)};
-  r.attn &= !r.mems && !r.intermediates && !r.z_loss && !r.entropies;  // the original returns one of these
-  c.return_mems = r.mems, c.return_attn = r.attn, c.return_attn_z_loss = r.z_loss,
-  c.return_logit_entropies = r.entropies;
+  c.return_attn_z_loss = a.flag("return_attn_z_loss", false);
+  c.return_logit_entropies = a.flag("return_logit_entropies", false);
+  const bool object = a.flag("return_intermediates", false) || c.return_attn_z_loss || c.return_logit_entropies;
+  c.return_mems = a.flag("return_mems", false), c.return_attn = a.flag("return_attn", false);
+  r = {a.flag("return_logits_and_embeddings", false), c.return_mems && !object,
+       c.return_attn && !c.return_mems && !object};
   return c;
 }
 
 void append(Tensors& to, const Tensors& more) { to.insert(to.end(), more.begin(), more.end()); }
 
-void append_intermediates(Tensors& to, const LayerIntermediates& i) {
-  to.push_back(i.last_hidden);
-  append(to, i.hiddens);
-}
-
 Tensors flattened(const TransformerOutput& out, const Returns& r) {
   Tensors all = out.logits;
   if (all.empty() || r.logits_and_embeddings) all.push_back(out.embeddings);
-  append(all, out.mems);
+  if (r.mems) append(all, out.mems);
   if (r.attn)
     for (const Intermediates& i : out.intermediates.attn_intermediates) all.push_back(i.post_softmax_attn);
-  if (r.z_loss) all.push_back(out.attn_z_loss);
-  if (r.entropies) all.push_back(out.logit_entropies);
-  if (r.intermediates) append_intermediates(all, out.intermediates);
   return all;
 }
 
@@ -222,13 +212,11 @@ Factory layers(const char* owner) {
     return {m, [m](Arguments& a) -> Tensors {
               no_method(a);
               a.bind({"x", "context", "mask", "context_mask", "attn_mask", "self_attn_kv_mask", "mems", "mem_masks",
-                      "seq_start_pos"});
+                      "seq_start_pos", "cache", "cache_age", "return_hiddens", "rotary_pos_emb", "pos", "context_pos",
+                      "attn_bias", "condition", "in_attn_cond", "layers_execute_order"});
               const Call call = layers_call(a);
-              LayerIntermediates kept;
-              const bool hiddens = a.flag("return_hiddens", false);
-              Tensors out{(*m)(a.tensor("x"), call, &kept)};
-              if (hiddens) append_intermediates(out, kept);
-              return out;
+              a.flag("return_hiddens", false);
+              return {(*m)(a.tensor("x"), call)};
             }};
   };
 }
@@ -237,7 +225,9 @@ Subject attention(const Json& config) {
   const auto m = std::make_shared<Attention>(attention_config(config));
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
-            a.bind({"x", "context", "mask", "context_mask", "attn_mask"});
+            a.bind({"x", "context", "mask", "context_mask", "attn_mask", "rel_pos", "attn_bias", "rotary_pos_emb",
+                    "context_rotary_pos_emb", "pos", "prev_attn", "mem", "mem_mask", "return_intermediates", "cache",
+                    "value_residual"});
             SublayerArguments s;
             s.mask = a.tensor_or_none("mask"), s.key_mask = a.tensor_or_none("context_mask");
             s.context = a.tensor_or_none("context"), s.attn_mask = a.tensor_or_none("attn_mask");
@@ -246,6 +236,7 @@ Subject attention(const Json& config) {
             s.value_residual = a.tensor_or_none("value_residual");
             const auto own = rotation(a, "rotary_pos_emb"), of_context = rotation(a, "context_rotary_pos_emb");
             s.rotation = own ? &*own : nullptr, s.context_rotation = of_context ? &*of_context : nullptr;
+            a.flag("return_intermediates", false);
             return {(*m)(a.tensor("x"), s, nullptr)};
           }};
 }
@@ -267,7 +258,7 @@ template <class M>
 Factory norm(const char* owner) {
   return [owner](const Json& config) -> Subject {
     Options o(config, owner);
-    std::shared_ptr<Norm> m;
+    std::shared_ptr<xt::Norm> m;
     const auto dim = o.get<int64_t>("dim");
     if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
       m = std::make_shared<M>(dim, o.get<int64_t>("heads"));
@@ -569,7 +560,9 @@ Subject transformer(const Json& given) {
   const auto m = std::make_shared<TransformerWrapper>(options);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
-            a.bind({"x", "return_embeddings", "return_logits_and_embeddings"});
+            a.bind({"x", "return_embeddings", "return_logits_and_embeddings", "return_intermediates",
+                    "return_logit_entropies", "mask", "return_mems", "return_attn", "mems", "mem_masks",
+                    "recycle_steps", "pos", "prepend_embeds", "prepend_mask", "embed_ids", "sum_embeds"});
             Returns r;
             const Call call = wrapper_call(a, r);
             return flattened(m->run(a.tensor("x"), call), r);
@@ -630,13 +623,13 @@ Subject autoregressive(const Json& given) {
   return {m, [m](Arguments& a) -> Tensors {
             if (a.method() == "generate") return generate(*m, a);
             no_method(a);
-            a.bind({"x"});
+            a.bind({"x", "return_outputs"});
             const bool outputs = a.flag("return_outputs", false);
             Returns r;
             const Call call = wrapper_call(a, r);
             const auto out = m->loss(a.tensor("x"), call);
             Tensors all{out.loss};
-            if (outputs) append(all, flattened(out.outputs, r));
+            if (outputs) append(all, out.outputs.logits);
             return all;
           }};
 }
@@ -650,7 +643,8 @@ Subject continuous(const Json& given) {
   const auto m = std::make_shared<ContinuousTransformerWrapper>(options);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
-            a.bind({"x", "return_embeddings"});
+            a.bind({"x", "return_embeddings", "return_intermediates", "return_mems", "mask", "return_attn", "mems",
+                    "mem_masks", "pos", "prepend_embeds", "prepend_mask"});
             Returns r;
             const Call call = wrapper_call(a, r);
             const auto out = m->run(a.tensor("x"), call);
@@ -687,7 +681,10 @@ Factory loss_of(const char* owner) {
     const auto m = std::make_shared<M>(options);
     return {m, [m](Arguments& a) -> Tensors {
               no_method(a);
-              a.bind({"x"});
+              if constexpr (std::is_same_v<M, XLAutoregressiveWrapper>)
+                a.bind({"x", "mems"});
+              else
+                a.bind({"x"});
               Returns r;
               const Call call = wrapper_call(a, r);
               return {(*m)(a.tensor("x"), call)};
@@ -701,19 +698,21 @@ Subject multi_input(const Json& given) {
   auto options = read_config<MultiInputTransformerWrapperConfig>(config, "MultiInputTransformerWrapper");
   options.attn_layers = attn_layers;
   const auto m = std::make_shared<MultiInputTransformerWrapper>(options);
-  return {m, [m](Arguments& a) -> Tensors {
-            no_method(a);
-            a.bind({"x", "return_embeddings", "return_logits_and_embeddings"});
-            Returns r;
-            const Call call = wrapper_call(a, r);
-            auto out = (*m)(a.named_tensors("x"), call);
-            TransformerOutput all{.embeddings = out.embeddings,
-                                  .mems = out.mems,
-                                  .attn_z_loss = out.attn_z_loss,
-                                  .intermediates = out.intermediates};
-            for (const auto& [name, logits] : out.logits) all.logits.push_back(logits);
-            return flattened(all, r);
-          }};
+  return {
+      m, [m](Arguments& a) -> Tensors {
+        no_method(a);
+        a.bind({"x", "return_embeddings", "return_logits_and_embeddings", "return_intermediates", "mask", "return_mems",
+                "return_attn", "mems", "mem_masks", "pos", "prepend_embeds", "prepend_mask", "sum_embeds"});
+        Returns r;
+        const Call call = wrapper_call(a, r);
+        auto out = (*m)(a.named_tensors("x"), call);
+        TransformerOutput all{.embeddings = out.embeddings,
+                              .mems = out.mems,
+                              .attn_z_loss = out.attn_z_loss,
+                              .intermediates = out.intermediates};
+        for (const auto& [name, logits] : out.logits) all.logits.push_back(logits);
+        return flattened(all, r);
+      }};
 }
 
 Subject xval(const Json& given) {
@@ -724,7 +723,8 @@ Subject xval(const Json& given) {
   const auto m = std::make_shared<XValTransformerWrapper>(options);
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
-            a.bind({"x", "x_num", "return_embeddings"});
+            a.bind({"x", "x_num", "return_embeddings", "return_intermediates", "return_mems", "mask", "return_attn",
+                    "mems", "pos", "prepend_embeds"});
             Returns r;
             const Call call = wrapper_call(a, r);
             const auto out = (*m)(a.tensor("x"), a.tensor("x_num"), call);

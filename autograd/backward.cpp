@@ -1,86 +1,17 @@
+// The sweep from outputs to leaves.
 #include <weft/autograd/autograd.h>
 #include <weft/autograd/node.h>
 #include <weft/ops/create.h>
 #include <weft/ops/elementwise.h>
-#include <weft/ops/matmul.h>
-#include <weft/ops/random.h>
 #include <weft/ops/reduce.h>
 
 #include <algorithm>
-#include <atomic>
 #include <unordered_map>
 #include <unordered_set>
 
 namespace weft {
 
-// --- modes -----------------------------------------------------------------------------------------------------------
-
 namespace {
-thread_local bool t_grad_enabled = true;
-thread_local bool t_anomaly = false;
-std::atomic<uint64_t> g_next_id{1};
-}  // namespace
-
-bool grad_enabled() { return t_grad_enabled; }
-GradMode::GradMode(bool enabled) : before_(t_grad_enabled) { t_grad_enabled = enabled; }
-GradMode::~GradMode() { t_grad_enabled = before_; }
-AnomalyMode::AnomalyMode() : before_(t_anomaly) { t_anomaly = true; }
-AnomalyMode::~AnomalyMode() { t_anomaly = before_; }
-
-// --- nodes -----------------------------------------------------------------------------------------------------------
-
-// A node owns its edges and, through its closure, tensors that own other nodes. Dropping the head of a long chain would
-// recurse once a node; instead the parts are queued and the outermost destructor takes the queue apart.
-Node::~Node() {
-  struct Parts {
-    std::vector<Edge> edges;
-    std::function<Tensors(const Tensors&, const Tensors&)> backward;
-    std::vector<Output> outputs;
-  };
-  thread_local std::vector<Parts>* queue = nullptr;
-  if (edges.empty() && !backward) return;
-  Parts mine{std::move(edges), std::move(backward), std::move(outputs)};
-  if (queue) {
-    queue->push_back(std::move(mine));
-    return;
-  }
-  std::vector<Parts> own;
-  queue = &own;
-  own.push_back(std::move(mine));
-  while (!own.empty()) {
-    Parts part = std::move(own.back());
-    own.pop_back();
-  }
-  queue = nullptr;
-}
-
-std::shared_ptr<Node> gradient_node(const Tensor& x) {
-  const auto& meta = x.impl().autograd;
-  if (!meta || !meta->requires_grad) return nullptr;
-  if (!std::atomic_load(&meta->node)) {  // a leaf's node: id 0, so that every operation comes before it
-    auto node = std::make_shared<Node>();
-    node->name = "leaf";
-    node->leaf = x.impl_ptr();
-    Node::Output out;
-    out.shape = x.shape();
-    out.dtype = x.dtype();
-    out.device = x.device();
-    out.meta = meta;
-    out.hooks = meta->hooks;
-    node->outputs.push_back(std::move(out));
-    std::shared_ptr<Node> none;
-    // Two threads may use a shared parameter at once: the first node stays.
-    std::atomic_compare_exchange_strong(&meta->node, &none, node);
-  }
-  return std::atomic_load(&meta->node);
-}
-
-namespace {
-
-bool has_nan(const Tensor& x) {
-  NoGrad guard;
-  return x.is_floating() && any(isnan(x.detach())).item<int64_t>() != 0;
-}
 
 Tensor with_graph(const std::shared_ptr<TensorImpl>& data, const std::shared_ptr<Node>& node, int index) {
   auto impl = std::make_shared<TensorImpl>(*data);
@@ -90,79 +21,6 @@ Tensor with_graph(const std::shared_ptr<TensorImpl>& data, const std::shared_ptr
   impl->autograd->index = index;
   return Tensor(std::move(impl));
 }
-
-}  // namespace
-
-bool detail::must_record(const Tensors& inputs) {
-  if (t_anomaly) return true;  // record() looks for NaN
-  if (!t_grad_enabled) return false;
-  return std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.defined() && x.requires_grad(); });
-}
-
-void detail::record(const char* name, Tensors& outputs, const Tensors& inputs, BackwardFn backward,
-                    bool wants_outputs) {
-  if (t_anomaly) {
-    for (const Tensor& y : outputs) {
-      check(!y.defined() || !has_nan(y), name, ": made a NaN in its forward pass");
-    }
-    if (!t_grad_enabled ||
-        std::none_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.defined() && x.requires_grad(); })) {
-      return;
-    }
-  }
-  auto node = std::make_shared<Node>();
-  node->id = g_next_id.fetch_add(1, std::memory_order_relaxed);
-  node->name = name;
-  node->edges.reserve(inputs.size());
-  for (const Tensor& x : inputs) {
-    Edge edge;
-    if (x.defined()) {
-      edge.node = x.is_floating() ? gradient_node(x) : nullptr;
-      edge.index = edge.node && x.impl().autograd ? x.impl().autograd->index : 0;
-      edge.shape = x.shape();
-      edge.dtype = x.dtype();
-      edge.storage = x.impl().storage;
-      edge.version = x.impl().storage->version();
-    }
-    node->edges.push_back(std::move(edge));
-  }
-  node->backward = std::move(backward);
-  node->wants_outputs = wants_outputs;
-  node->outputs.reserve(outputs.size());
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    Tensor& y = outputs[i];
-    Node::Output out;
-    if (y.defined()) {
-      out.shape = y.shape();
-      out.dtype = y.dtype();
-      out.device = y.device();
-      out.storage = y.impl().storage;
-      out.version = y.impl().storage->version();
-      if (wants_outputs) {
-        out.saved = std::make_shared<TensorImpl>(y.impl());
-        out.saved->autograd = nullptr;
-      }
-      if (y.is_floating()) {
-        // A result that is a handle to something the caller keeps (x.contiguous() of a contiguous x) must not be
-        // changed under its feet: the recorded output is a tensor of its own.
-        const bool is_input = std::any_of(inputs.begin(), inputs.end(), [&](const Tensor& x) { return x.same_as(y); });
-        const bool shared = is_input || y.impl_ptr().use_count() > 2 || y.impl().autograd;
-        auto impl = shared ? std::make_shared<TensorImpl>(y.impl()) : y.impl_ptr();
-        impl->autograd = std::make_shared<AutogradMeta>();
-        impl->autograd->requires_grad = true;
-        impl->autograd->node = node;
-        impl->autograd->index = static_cast<int>(i);
-        out.meta = impl->autograd;
-        y = Tensor(std::move(impl));
-      }
-    }
-    node->outputs.push_back(std::move(out));
-  }
-}
-
-// --- the sweep -------------------------------------------------------------------------------------------------------
-
-namespace {
 
 void add_in(Tensor& sum, const Tensor& g) { sum = sum.defined() ? add(sum, g) : g; }
 
@@ -248,8 +106,7 @@ class Sweep {
     return out;
   }
 
-  /// The sweep of a checkpointed function that ran again, inside this one: y, its result, gets dy. Returns the
-  /// gradients of x. What f uses besides x gets its gradients as this sweep gives them: in .grad(), or handed over.
+  /// backward_inside() this sweep.
   Tensors run_inner(const Tensor& y, const Tensor& dy, const Tensors& x, uint64_t since) {
     Sweep inner({y}, {dy}, false, false, since);
     if (!capturing_) {
@@ -358,7 +215,7 @@ class Sweep {
       const Edge& edge = node->edges[i];
       if (!edge.node || !dx[i].defined()) continue;
       if (capturing_ && !needed_.count(edge.node.get())) continue;
-      if (t_anomaly)
+      if (anomaly_enabled())
         check(!has_nan(dx[i]), node->name, ": made a NaN in its backward pass, in the gradient of input ", i);
       // A closure may hand out a tensor it captured: outside of a recorded sweep its history must not come along.
       const Tensor& g = dx[i];
@@ -397,13 +254,9 @@ class Sweep {
   // A NaN made on the way is this operation's backward's, not that of the ops it is written in; a checkpointed function
   // that runs again names its own.
   static Tensors run_closure(const Node& node, const Tensors& dy, const Tensors& y) {
-    struct Restore {
-      bool before = t_anomaly;
-      ~Restore() { t_anomaly = before; }
-    } restore;
-    const auto& e = node.edges;
-    t_anomaly =
-        t_anomaly && std::any_of(e.begin(), e.end(), [](const Edge& edge) { return edge.node && edge.node->anchor; });
+    const AnomalyMode mode(anomaly_enabled() && std::any_of(node.edges.begin(), node.edges.end(), [](const Edge& edge) {
+                             return edge.node && edge.node->anchor;
+                           }));
     return node.backward(dy, y);
   }
 
@@ -428,9 +281,9 @@ class Sweep {
     if (capturing_) return;
     if (auto impl = node.leaf.lock(); impl && impl->autograd) {
       Tensor& grad = impl->autograd->grad;
-      // A gradient that nobody else holds may be the tensor itself; a view, or one shared with another result, may not:
-      // clipping and scaling write into gradients in place.
-      // Nor may a part of a larger buffer, which would stay as long as the gradient does.
+      // A gradient that nobody else holds may be the tensor itself. A view, or one shared with another result, may not:
+      // clipping and scaling write into gradients in place. Nor may a part of a larger buffer, which would stay as long
+      // as the gradient does.
       const bool own = g.is_contiguous() && g.impl_ptr().use_count() == 1 && g.impl().storage.use_count() == 1 &&
                        g.impl().storage->bytes() <= 2 * static_cast<size_t>(g.numel()) * size_of(g.dtype()) + 64;
       grad = grad.defined() ? add(grad, g) : create_ || own ? g : g.clone();
@@ -465,189 +318,24 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& grad_
   return out;
 }
 
-// --- checkpointing ---------------------------------------------------------------------------------------------------
+void Tensor::backward(const Tensor& grad, bool retain_graph, bool create_graph) const {
+  weft::backward({*this}, {grad}, retain_graph, create_graph);
+}
 
-namespace {
-
-// Sets this thread's default generator to a state for a scope.
-class GeneratorAt {
- public:
-  explicit GeneratorAt(Generator::State state) : before_(default_generator().state()) {
-    default_generator().set_state(state);
-  }
-  ~GeneratorAt() { default_generator().set_state(before_); }
-  GeneratorAt(const GeneratorAt&) = delete;
-  GeneratorAt& operator=(const GeneratorAt&) = delete;
-
- private:
-  Generator::State before_;
-};
-
-}  // namespace
-
-Tensor checkpoint(const std::function<Tensor(const Tensors&)>& f, const Tensors& inputs) {
-  const auto generator_state = default_generator().state();
-  const bool autocast = Autocast::active();
-  const DType autocast_dtype = Autocast::dtype();
-  Tensor out;
-  {
-    NoGrad guard;
-    out = f(inputs);
-  }
-  if (!grad_enabled()) return out;
-  // Parameters inside f are not among the inputs, so the result is recorded even where no input needs a gradient: an
-  // anchor stands for them.
-  Tensor anchor = zeros({}, {.requires_grad = true});
-  gradient_node(anchor)->anchor = true;
-  Tensors recorded = inputs;
-  recorded.push_back(anchor);
-  return record("checkpoint", out.detach(), recorded, [=](const Tensor& dy) -> Grads {
-    check(!grad_enabled(), "checkpoint: has no second derivative; call without create_graph");
-    Tensors fresh;
-    for (const Tensor& x : inputs) {
-      fresh.push_back(!x.defined() ? x : x.detach());
-      if (x.defined() && x.requires_grad()) fresh.back().requires_grad_();
-    }
-    const uint64_t since = g_next_id.load(std::memory_order_relaxed);
-    Tensor y;
-    {
-      EnableGrad guard;
-      GeneratorAt repeat(generator_state);
-      Autocast scope(autocast ? autocast_dtype : bfloat16, autocast);
-      y = f(fresh);
-    }
-    check(y.shape() == dy.shape(), "checkpoint: the function gave ", dy.shape(), " first and ", y.shape(),
-          " when run again");
-    Grads g(inputs.size());
-    if (y.requires_grad()) g = t_sweep->run_inner(y, dy, fresh, since);
-    g.emplace_back();  // of the anchor
-    return g;
-  });
+Tensors backward_inside(const Tensor& y, const Tensor& dy, const Tensors& x, uint64_t since) {
+  return t_sweep->run_inner(y, dy, x, since);
 }
 
 // --- where gradients lie ---------------------------------------------------------------------------------------------
 
 void detail::offer_room(const Tensors& outputs, std::function<Tensors()> make) {
-  if (!outputs.empty() && outputs[0].impl().autograd)
-    outputs[0].impl().autograd->node->make_room = std::move(make);
+  if (!outputs.empty() && outputs[0].impl().autograd) outputs[0].impl().autograd->node->make_room = std::move(make);
 }
 
 Tensor detail::gradient_like(const Tensor& x) {
   const auto& meta = x.impl().autograd;
   const Tensor room = t_sweep && meta && meta->node ? t_sweep->take_room(*meta->node, meta->index) : Tensor();
   return room.defined() ? room : empty_like(x);
-}
-
-// --- looking at the graph --------------------------------------------------------------------------------------------
-
-namespace {
-
-std::vector<Node*> reachable(const Tensors& outputs) {
-  std::vector<Node*> order, stack;
-  std::unordered_set<Node*> seen;
-  for (const Tensor& y : outputs) {
-    if (auto node = gradient_node(y)) stack.push_back(node.get());
-  }
-  while (!stack.empty()) {
-    Node* n = stack.back();
-    stack.pop_back();
-    if (!seen.insert(n).second) continue;
-    order.push_back(n);
-    for (const Edge& e : n->edges) {
-      if (e.node) stack.push_back(e.node.get());
-    }
-  }
-  std::sort(order.begin(), order.end(), [](Node* a, Node* b) { return a->id > b->id; });
-  return order;
-}
-
-}  // namespace
-
-std::string to_dot(const Tensors& outputs) {
-  std::string s = "digraph weft {\n  rankdir=BT;\n  node [shape=box];\n";
-  std::unordered_map<Node*, int> number;
-  const auto order = reachable(outputs);
-  for (Node* n : order) {
-    const int k = static_cast<int>(number.size());
-    number[n] = k;
-    s += concat("  n", k, " [label=\"", n->name);
-    for (const auto& out : n->outputs) s += concat("\\n", out.shape);
-    s += n->id == 0 ? "\", shape=ellipse];\n" : "\"];\n";
-  }
-  for (Node* n : order) {
-    for (const Edge& e : n->edges) {
-      if (e.node) s += concat("  n", number[e.node.get()], " -> n", number[n], ";\n");
-    }
-  }
-  return s + "}\n";
-}
-
-int64_t graph_size(const Tensor& x) {
-  const auto nodes = reachable({x});
-  return std::count_if(nodes.begin(), nodes.end(), [](Node* n) { return n->id != 0; });
-}
-
-// --- the Tensor's side -----------------------------------------------------------------------------------------------
-
-namespace {
-AutogradMeta& meta_of(const Tensor& x) {
-  auto& meta = x.impl().autograd;
-  if (!meta) meta = std::make_shared<AutogradMeta>();
-  return *meta;
-}
-}  // namespace
-
-bool Tensor::requires_grad() const { return impl().autograd && impl().autograd->requires_grad; }
-
-Tensor& Tensor::requires_grad_(bool on) {
-  if (on == requires_grad()) return *this;
-  check(!on || is_floating(), "requires_grad_: only floating tensors have gradients, this one is ", dtype());
-  check(is_leaf(),
-        "requires_grad_: only a leaf can be changed; this tensor is the result of an operation (use detach())");
-  meta_of(*this).requires_grad = on;
-  return *this;
-}
-
-std::shared_ptr<Node> Tensor::grad_fn() const {
-  const auto& meta = impl().autograd;
-  auto node = meta ? std::atomic_load(&meta->node) : nullptr;  // another thread may be making a shared leaf's node
-  return node && node->id != 0 ? node : nullptr;
-}
-
-Tensor Tensor::grad() const { return impl().autograd ? impl().autograd->grad : Tensor(); }
-void Tensor::set_grad(const Tensor& grad) const {
-  check(!grad.defined() || grad.shape() == shape(), "set_grad: the gradient has shape ",
-        grad.defined() ? grad.shape() : Shape(), ", the tensor ", shape());
-  check(!grad.defined() || grad.device() == device(), "set_grad: the gradient is on ",
-        grad.defined() ? grad.device() : Device(), ", the tensor on ", device());
-  meta_of(*this).grad = grad;
-}
-void Tensor::retain_grad() const {
-  check(requires_grad(), "retain_grad: the tensor does not require a gradient");
-  if (!is_leaf()) meta_of(*this).retain_grad = true;
-}
-
-Tensor Tensor::detach() const {
-  auto copy = std::make_shared<TensorImpl>(impl().storage, impl().offset, impl().shape, impl().strides, impl().dtype);
-  return Tensor(std::move(copy));
-}
-
-int Tensor::register_hook(std::function<Tensor(const Tensor&)> hook) const {
-  check(requires_grad(), "register_hook: the tensor does not require a gradient");
-  auto& meta = meta_of(*this);
-  if (!meta.hooks) meta.hooks = std::make_shared<Hooks>();
-  if (meta.node) meta.node->outputs[static_cast<size_t>(meta.index)].hooks = meta.hooks;
-  meta.hooks->list.emplace_back(meta.hooks->next_id, std::move(hook));
-  return meta.hooks->next_id++;
-}
-
-void Tensor::remove_hook(int id) const {
-  const auto& meta = impl().autograd;
-  if (meta && meta->hooks) std::erase_if(meta->hooks->list, [id](const auto& h) { return h.first == id; });
-}
-
-void Tensor::backward(const Tensor& grad, bool retain_graph, bool create_graph) const {
-  weft::backward({*this}, {grad}, retain_graph, create_graph);
 }
 
 }  // namespace weft
