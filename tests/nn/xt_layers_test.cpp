@@ -237,7 +237,7 @@ TEST_CASE("xt: masks and biases of another length are errors") {
   Decoder decoder(small_layers(R"({"cross_attend": true, "attn_num_mem_kv": 2})"));
   const auto fails = [&](Call call) {
     call.context = context;
-    return error_of([&] { decoder(x, call); });
+    return message_of([&] { decoder(x, call); });
   };
   CHECK(fails({.context_mask = mask({2, 6})}).empty());
   for (const int64_t wrong : {3, 4, 5, 7})
@@ -249,7 +249,7 @@ TEST_CASE("xt: masks and biases of another length are errors") {
 
   const TransformerWrapper lm(
       {.num_tokens = 9, .max_seq_len = 8, .num_memory_tokens = 2, .attn_layers = make<Encoder>(small_layers("{}"))});
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           lm(zeros({2, 4}, {.dtype = int64}), Call{.mask = mask({2, 12})});
         }) == "expected a mask [2, 4], got [2, 12]");
 }
