@@ -1,7 +1,7 @@
 // Heads that scale, shift and turn one projection. Forward a thread takes a few features of a row, for all heads.
-// Backward reads dy and x once for all three gradients: a block owns 64 features and a stretch of rows, its lanes take
-// two features each, its warps the rows in turn, and each thread keeps its sums over rows in registers. Warps' sums are
-// added up in shared memory, blocks' sums after, in a fixed order.
+// Backward reads dy and x once for all three gradients: a block owns some features and a stretch of rows, its lanes take
+// two features each, its warps the rows in turn, a few on the way at once, and each thread keeps its sums over rows in
+// registers. Warps' sums are added up in shared memory, blocks' sums after, in a fixed order.
 #include <weft/ops/copy.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
@@ -16,9 +16,6 @@ struct Turn {
   int64_t n;
   int pairs;
 };
-
-__device__ void sine_cosine(float a, float& s, float& c) { ::sincosf(a, &s, &c); }
-__device__ void sine_cosine(double a, double& s, double& c) { ::sincos(a, &s, &c); }
 
 // P features of a thread: one instruction where packed says that they lie so, else element by element up to the d-th.
 template <bool packed, int P, class T, class C>
@@ -73,7 +70,7 @@ __global__ void affine_kernel(const T* x, const acc_t<T>* weight, const acc_t<T>
 }
 
 constexpr int kWarps = kThreads / 32;
-constexpr int kHeads = 4;  // at a time
+constexpr int kHeads = 4, kRows = 4;  // of a thread at a time
 
 template <class T>
 struct HeadGrads {
@@ -95,28 +92,40 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
       if (h < count) load<packed>(weight + int64_t{first + h} * d + i, n, w[h]);
+    const C* angles = static_cast<const C*>(turn.angles) + i / 2;
     const bool turns = i / 2 < turn.pairs;
     const int64_t begin = int64_t{blockIdx.y} * chunk, end = min(rows, begin + chunk);
-    int64_t position = (begin + warp) % turn.n;
-    for (int64_t row = begin + warp; row < end; row += kWarps) {
-      C v[2], total[2] = {}, sine = 0, cosine = 1;
-      load<packed>(x + row * d + i, n, v);
-      if (first > 0) load<packed>(dx + row * d + i, n, total);
-      if (turns) sine_cosine(static_cast<const C*>(turn.angles)[position * turn.pairs + i / 2], sine, cosine);
+    for (int64_t row0 = begin + warp; row0 < end; row0 += kRows * kWarps) {
+      C v[kRows][2] = {}, g[kRows][kHeads][2] = {}, angle[kRows] = {};
 #pragma unroll
-      for (int h = 0; h < kHeads; ++h) {
-        if (h >= count) continue;
-        C g[2];
-        load<packed>(dy.of[h] + row * d + i, n, g);
-        if (turns) {
-          const C p = g[0], q = g[1];
-          g[0] = p * cosine + q * sine, g[1] = q * cosine - p * sine;
-        }
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = row0 + r * kWarps;
+        if (row >= end) continue;
+        load<packed>(x + row * d + i, n, v[r]);
+        if (turns) angle[r] = angles[row % turn.n * turn.pairs];
 #pragma unroll
-        for (int j = 0; j < 2; ++j) total[j] += g[j] * w[h][j], sum_w[h][j] += g[j] * v[j], sum_b[h][j] += g[j];
+        for (int h = 0; h < kHeads; ++h)
+          if (h < count) load<packed>(dy.of[h] + row * d + i, n, g[r][h]);
       }
-      store<packed>(dx + row * d + i, n, total);
-      for (position += kWarps; position >= turn.n;) position -= turn.n;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = row0 + r * kWarps;
+        if (row >= end) continue;
+        C total[2] = {}, sine = 0, cosine = 1;
+        if (first > 0) load<packed>(dx + row * d + i, n, total);
+        if (turns) sine_cosine(angle[r], sine, cosine);
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) {
+          C(&of)[2] = g[r][h];
+          if (turns) {
+            const C p = of[0], q = of[1];
+            of[0] = p * cosine + q * sine, of[1] = q * cosine - p * sine;
+          }
+#pragma unroll
+          for (int j = 0; j < 2; ++j) total[j] += of[j] * w[h][j], sum_w[h][j] += of[j] * v[r][j], sum_b[h][j] += of[j];
+        }
+        store<packed>(dx + row * d + i, n, total);
+      }
     }
   }
 #pragma unroll
@@ -161,12 +170,14 @@ void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& 
                            Tensor& dweight, Tensor& dbias) {
   DeviceScope scope(dx);
   const int64_t rows = x.shape()[0], d = x.shape()[1], heads = weight.shape()[0], tiles = (d + 63) / 64;
-  const int64_t blocks = std::clamp<int64_t>(std::min((132 * 4 + tiles - 1) / tiles, rows / (4 * kWarps)), 1, 65535);
+  const int64_t blocks =
+      std::clamp<int64_t>(std::min((132 * 4 + tiles - 1) / tiles, rows / (kRows * kWarps)), 1, 65535);
   const int64_t chunk = (rows + blocks - 1) / blocks;
   const Tensor parts = empty({blocks, 2, heads, d}, weight.dtype(), x.device());
   dispatch_floating(x.dtype(), [&]<class T>(Type<T>) {
-    const bool packed = d % 2 == 0 && aligned(x, 2 * sizeof(T)) && aligned(weight, 2 * sizeof(acc_t<T>)) &&
-                        std::all_of(dy.begin(), dy.end(), [](const Tensor& g) { return aligned(g, 2 * sizeof(T)); });
+    using C = acc_t<T>;
+    const auto in_pairs = [](const Tensor& t) { return aligned(t, 2 * size_of(t.dtype())); };
+    const bool packed = d % 2 == 0 && in_pairs(x) && in_pairs(weight) && std::all_of(dy.begin(), dy.end(), in_pairs);
     const auto all_heads = [&]<class D>(Type<D>, const Tensor& to) {
       for (int64_t first = 0; first < heads; first += kHeads) {
         const int64_t count = std::min<int64_t>(heads - first, kHeads);
@@ -174,16 +185,15 @@ void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& 
         for (int64_t h = 0; h < count; ++h) of.of[h] = dy[static_cast<size_t>(first + h)].data<T>();
         const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(blocks));
         const auto kernel = packed ? affine_backward_kernel<T, D, true> : affine_backward_kernel<T, D, false>;
-        kernel<<<grid, kThreads, 0, stream()>>>(x.data<T>(), weight.data<acc_t<T>>(), turn_of(angles), of, to.data<D>(),
-                                                parts.data<acc_t<T>>(), rows, static_cast<int>(heads),
-                                                static_cast<int>(d), static_cast<int>(first), static_cast<int>(count),
-                                                chunk);
+        kernel<<<grid, kThreads, 0, stream()>>>(x.data<T>(), weight.data<C>(), turn_of(angles), of, to.data<D>(),
+                                                parts.data<C>(), rows, static_cast<int>(heads), static_cast<int>(d),
+                                                static_cast<int>(first), static_cast<int>(count), chunk);
         check_cuda(cudaGetLastError(), "affine_heads");
       }
     };
     if (heads <= kHeads) return all_heads(Type<T>{}, dx);
     const Tensor wide = empty(dx.shape(), weight.dtype(), dx.device());
-    all_heads(Type<acc_t<T>>{}, wide);
+    all_heads(Type<C>{}, wide);
     copy_into(wide, dx);
   });
   const Tensor sums = sum(parts, 0);

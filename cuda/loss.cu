@@ -96,7 +96,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     const T* row = logits + r * a.stride;
     Seen<T> seen;
-    each_in_row<V, G>(row, a.n, team.thread(), [&](int64_t, int64_t i, const auto& raw) { seen.add(a, i, raw); });
+    each_in_row<V, G>(row, a.n, team.thread(),
+                      [&](int, int64_t i, const auto& raw) { seen.add(a, i, raw.elements()); });
     const C sum = log_sum_exp(team, seen, a.all > C(0));
     if (team.thread() == 0) {
       loss[r] = row_loss(a, t, widen(row[t]), sum, seen);
@@ -123,24 +124,20 @@ struct RowGradient {
   }
   template <class T, int M>
   __device__ RowPack<T, M> of(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) const {
-    C d[M] = {};
-    if (t >= 0) {
+    if (t < 0) return {};
+    C d[M];
 #pragma unroll
-      for (int j = 0; j < M; ++j) d[j] = total * row_exp<T>(widen(raw.v[j]) - lse);
-      if (each != C(0)) {
+    for (int j = 0; j < M; ++j) d[j] = total * row_exp<T>(widen(raw.v[j]) - lse);
+    if (each != C(0)) {
 #pragma unroll
-        for (int j = 0; j < M; ++j) d[j] -= each * a.factor(i + j);
-      }
-      if (t >= i && t < i + M) {
-#pragma unroll
-        for (int j = 0; j < M; ++j)
-          if (i + j == t) d[j] -= hit;
-      }
+      for (int j = 0; j < M; ++j) d[j] -= each * a.factor(i + j);
     }
-    RowPack<T, M> out;
+    if (t >= i && t < i + M) {
 #pragma unroll
-    for (int j = 0; j < M; ++j) out.v[j] = narrow<T>(d[j]);
-    return out;
+      for (int j = 0; j < M; ++j)
+        if (i + j == t) d[j] -= hit;
+    }
+    return narrow_pack<T, M>(d);
   }
 };
 
@@ -166,7 +163,7 @@ __global__ void __launch_bounds__(kThreads)
     const RowGradient<C> d(a, a.of(r), lse[r], scale[r * scale_step], spread);
     T* out = dlogits + r * a.stride;
     each_in_row<V, G>(logits + r * a.stride, a.n, team.thread(),
-                      [&](int64_t, int64_t i, const auto& raw) { put(out, i, d.of(a, i, raw)); });
+                      [&](int, int64_t i, const auto& raw) { put(out, i, d.of(a, i, raw.elements())); });
   }
 }
 
@@ -174,11 +171,11 @@ __global__ void __launch_bounds__(kThreads)
 // between its two walks; each thread meets its own entries again, so that nobody reads what another has written.
 template <class T, int V, int G>
 __global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
-    cross_entropy_over_kernel(Classes<acc_t<T>> a, T* logits, int64_t kept, const acc_t<T>* scale, int64_t scale_step,
+    cross_entropy_over_kernel(Classes<acc_t<T>> a, T* logits, int kept, const acc_t<T>* scale, int64_t scale_step,
                               acc_t<T>* loss) {
   using C = acc_t<T>;
   extern __shared__ __align__(16) unsigned char memory[];
-  auto* keep = reinterpret_cast<RowPack<T, V>*>(memory);
+  auto* keep = reinterpret_cast<RawPack<T, V>*>(memory);
   __shared__ C part[32];
   const Team<G, C> team{part};
   const int teams = blockDim.x / G;
@@ -192,11 +189,11 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
     Seen<T> seen;
     const C logit = t < 0 ? C(0) : widen(row[t]);
     if (t >= 0) {
-      each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int64_t k, int64_t i, const RowPack<T, M>& raw) {
+      each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int k, int64_t i, const RawPack<T, M>& raw) {
         if constexpr (M == V && V > 1) {
           if (k >= 0 && k < kept) keep[k] = raw;
         }
-        seen.add(a, i, raw);
+        seen.add(a, i, raw.elements());
       });
     }
     const C lse = log_sum_exp(team, seen, a.all > C(0));  // every thread has read its logit when this returns
@@ -207,10 +204,10 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
     const RowGradient<C> d(a, t, lse, scale[r * scale_step], spread);
     const Span<V, T> span(row, a.n);
 #pragma unroll 2
-    for (int64_t k = team.thread(); k < span.packs; k += G) {
-      const int64_t i = span.head + k * V;
-      const RowPack<T, V> raw = k < kept ? keep[k] : get<V>(row, i);
-      put(row, i, d.of(a, i, raw));
+    for (int k = team.thread(); k < span.packs; k += G) {
+      const int64_t i = span.begin(k);
+      const RawPack<T, V> raw = k < kept ? keep[k] : get<V>(row, i);
+      put(row, i, d.of(a, i, raw.elements()));
     }
     const auto single = [&](int64_t i) { put(row, i, d.of(a, i, RowPack<T, 1>{row[i]})); };
     for (int64_t i = team.thread(); i < span.head; i += G) single(i);
@@ -308,7 +305,7 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
     using C = acc_t<T>;
     constexpr int V = kPack<T>;
     const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n, detail::row_stride(logits));
-    const auto run = [&](auto kernel, int64_t teams, int threads, int64_t kept) {
+    const auto run = [&](auto kernel, int64_t teams, int threads, int kept) {
       const auto bytes = static_cast<size_t>(kept) * 16;
       check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
                  "cross_entropy");
@@ -320,7 +317,8 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
     int device = 0, most = 0;
     check_cuda(cudaGetDevice(&device), "cross_entropy");
     check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cross_entropy");
-    run(cross_entropy_over_kernel<T, V, kWide<T>>, 1, kWide<T>, std::min<int64_t>(n / V, (most - 1024) / 16));
+    run(cross_entropy_over_kernel<T, V, kWide<T>>, 1, kWide<T>,
+        static_cast<int>(std::min<int64_t>(n / V, (most - 1024) / 16)));
   });
 }
 

@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(S::threads, kResident<T, S>)
     // Load: x becomes x̂.
     float v[S::E], g[S::E];
     const float mean = a.stats[row], r = a.stats[a.rows + row];
-    next_x.get(n, v), next_dy.get(n, g);
+    next_x.get(v), next_dy.get(g);
     ask(row + S::step());
     // Sums: over rows as they are, over the row with g as h = dy·(weight + offset).
     float c[2] = {0, 0};

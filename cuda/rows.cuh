@@ -4,6 +4,8 @@
 
 #include <weft/cuda/block.cuh>
 
+#include <cstring>
+
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -15,6 +17,22 @@ namespace weft::cuda {
 template <class T, int V>
 struct alignas(sizeof(T) * V) RowPack {
   T v[V];
+};
+
+/// A pack on its way: loaded and kept as whole words. The compiler cuts elements of 16 bits out of a struct as soon as
+/// it is loaded, which waits for the load and takes a register each.
+template <class T, int V>
+struct RawPack {
+  using Pack = RowPack<T, V>;
+  std::conditional_t<sizeof(Pack) == 16, uint4, Pack> word;
+
+  RawPack() = default;
+  __device__ explicit RawPack(const Pack& pack) { memcpy(&word, &pack, sizeof(Pack)); }
+  __device__ Pack elements() const {
+    Pack pack;
+    memcpy(&pack, &word, sizeof(Pack));
+    return pack;
+  }
 };
 
 /// The most elements of T that one instruction moves.
@@ -39,6 +57,26 @@ __device__ T narrow(acc_t<T> v) {
     out = v;
   return out;
 }
+/// V results of a thread. Half types go in pairs, which one instruction converts.
+template <class T, int V>
+__device__ RowPack<T, V> narrow_pack(const acc_t<T>* v) {
+  RowPack<T, V> out;
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    if constexpr (sizeof(T) > 2 || V == 1) {
+      out.v[j] = narrow<T>(v[j]);
+    } else if (j % 2 == 0) {
+      if constexpr (std::is_same_v<T, BFloat16>)
+        reinterpret_cast<__nv_bfloat162&>(out.v[j]) = __floats2bfloat162_rn(v[j], v[j + 1]);
+      else
+        reinterpret_cast<__half2&>(out.v[j]) = __floats2half2_rn(v[j], v[j + 1]);
+    }
+  }
+  return out;
+}
+
+inline __device__ void sine_cosine(float a, float& s, float& c) { ::sincosf(a, &s, &c); }
+inline __device__ void sine_cosine(double a, double& s, double& c) { ::sincos(a, &s, &c); }
 
 // --- a row among G threads -------------------------------------------------------------------------------------------
 
@@ -80,38 +118,42 @@ __device__ void each_pack(int n, F f) {
   }
 }
 
-/// A row as it lies in memory: loading is apart from converting, so that the next row's loads can be under way.
+/// A row as it lies in memory, `otherwise` beyond its end: loading is apart from converting, so that the next row's
+/// loads can be under way.
 template <class S, class T>
 struct RawRow {
-  RowPack<T, S::V> pack[S::packs];
+  RawPack<T, S::V> raw[S::packs];
 
-  __device__ void load(const T* row, int n) {
-    each_pack<S>(n, [&](int k, int i) { pack[k] = *reinterpret_cast<const RowPack<T, S::V>*>(row + i); });
+  __device__ explicit RawRow(float otherwise = 0) {
+    RowPack<T, S::V> pack;
+#pragma unroll
+    for (T& v : pack.v) v = narrow<T>(otherwise);
+#pragma unroll
+    for (auto& r : raw) r = RawPack<T, S::V>(pack);
   }
-  /// v = this thread's elements of the row; `otherwise` beyond its end.
-  __device__ void get(int n, float (&v)[S::E], float otherwise = 0) const {
+  __device__ void load(const T* row, int n) {
+    each_pack<S>(n, [&](int k, int i) { raw[k] = *reinterpret_cast<const RawPack<T, S::V>*>(row + i); });
+  }
+  /// v = this thread's elements of the row.
+  __device__ void get(float (&v)[S::E]) const {
 #pragma unroll
     for (int k = 0; k < S::packs; ++k) {
-      const bool inside = (k * S::G + S::thread()) * S::V < n;
+      const auto pack = raw[k].elements();
 #pragma unroll
-      for (int j = 0; j < S::V; ++j) v[k * S::V + j] = inside ? widen(pack[k].v[j]) : otherwise;
+      for (int j = 0; j < S::V; ++j) v[k * S::V + j] = widen(pack.v[j]);
     }
   }
 };
 template <class S, class T>
 __device__ void load_row(const T* row, int n, float (&v)[S::E], float otherwise = 0) {
-  RawRow<S, T> raw;
+  RawRow<S, T> raw(otherwise);
   raw.load(row, n);
-  raw.get(n, v, otherwise);
+  raw.get(v);
 }
 template <class S, class T>
 __device__ void store_row(T* row, int n, const float (&v)[S::E]) {
-  each_pack<S>(n, [&](int k, int i) {
-    RowPack<T, S::V> raw;
-#pragma unroll
-    for (int j = 0; j < S::V; ++j) raw.v[j] = narrow<T>(v[k * S::V + j]);
-    *reinterpret_cast<RowPack<T, S::V>*>(row + i) = raw;
-  });
+  each_pack<S>(
+      n, [&](int k, int i) { *reinterpret_cast<RowPack<T, S::V>*>(row + i) = narrow_pack<T, S::V>(v + k * S::V); });
 }
 
 /// The V elements from i on of a vector of T or float32, aligned for packs.

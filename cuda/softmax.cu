@@ -110,11 +110,12 @@ __global__ void __launch_bounds__(G)
     // The largest entry and the sum of exponentials.
     ExpSum<T> seen;
     C nan = 0;
-    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
+      const auto there = raw.elements();
       C v[M];
 #pragma unroll
       for (int j = 0; j < M; ++j) {
-        v[j] = value(raw.v[j], i + j);
+        v[j] = value(there.v[j], i + j);
         nan += v[j] != v[j] || v[j] == -none ? v[j] - v[j] : C(0);
       }
       seen.add(v);
@@ -124,11 +125,12 @@ __global__ void __launch_bounds__(G)
     const bool empty = seen.top == none || nan != nan;
     const C fill = empty_value(nan, log), shift = seen.top + ::log(seen.sum), scale = C(1) / seen.sum;
     // The result.
-    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
+      const auto there = raw.elements();
       RowPack<T, M> out;
 #pragma unroll
       for (int j = 0; j < M; ++j) {
-        const C v = value(raw.v[j], i + j);
+        const C v = value(there.v[j], i + j);
         out.v[j] = narrow<T>(empty ? fill : log ? v - shift : ::exp(v - seen.top) * scale);
       }
       put(y + r * n, i, out);
@@ -145,21 +147,21 @@ __global__ void __launch_bounds__(G)
   const Team<G, C> team{part};
   WEFT_ROW_LOOP(r, rows) {
     C total = 0;
-    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
-      const RowPack<T, M> upstream = get<M>(dy + r * n, i);
+    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
+      const auto there = raw.elements(), upstream = get<M>(dy + r * n, i).elements();
 #pragma unroll
       for (int j = 0; j < M; ++j) {
-        const C p = widen(raw.v[j]), g = widen(upstream.v[j]);
+        const C p = widen(there.v[j]), g = widen(upstream.v[j]);
         total += !log ? p * g : p == none ? C(0) : g;
       }
     });
     total = team.sum(total);
-    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
-      const RowPack<T, M> upstream = get<M>(dy + r * n, i);
+    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
+      const auto there = raw.elements(), upstream = get<M>(dy + r * n, i).elements();
       RowPack<T, M> out;
 #pragma unroll
       for (int j = 0; j < M; ++j) {
-        const C p = widen(raw.v[j]), g = widen(upstream.v[j]);
+        const C p = widen(there.v[j]), g = widen(upstream.v[j]);
         out.v[j] = narrow<T>(!log ? p * (g - total) : p == none ? C(0) : g - ::exp(p) * total);
       }
       put(dx + r * n, i, out);

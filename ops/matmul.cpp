@@ -29,6 +29,11 @@ Tensor as_operand(const Tensor& x) {
 
 Tensor flipped(const Tensor& x) { return transpose(x, -2, -1); }
 
+// Whether x is a transposed matrix: its gradient then lies the same way, and what turns it back need not move memory.
+bool runs_along_columns(const Tensor& x) {
+  return x.size(-2) > 1 && x.size(-1) > 1 && x.strides()[x.dim() - 2] == 1;
+}
+
 Shape leading(const Tensor& x) { return Shape(x.shape().begin(), x.shape().end() - 2); }
 
 // The stride of dimensions 0 to last of x taken as one; -1 where memory has them otherwise.
@@ -164,9 +169,16 @@ Tensor matrix_product(const char* name, const Tensor& c, const Tensor& a, const 
                   }
                   const bool shared = leading(w).numel() == 1 && leading(x).numel() > 1 && x.numel() > 0;
                   Grads g{{}, {}, dy};
-                  if (x.requires_grad()) g[0] = product(dy, flipped(w), a_dtype);
-                  if (w.requires_grad())
-                    g[1] = shared ? reshape(shared_grad(x, dy, b_dtype), b_shape) : product(flipped(x), dy, b_dtype);
+                  const bool alike = leading(x) == leading(w);
+                  if (x.requires_grad())
+                    g[0] = alike && runs_along_columns(x) ? flipped(product(w, flipped(dy), a_dtype))
+                                                 : product(dy, flipped(w), a_dtype);
+                  if (!w.requires_grad()) return g;
+                  if (shared)
+                    g[1] = reshape(shared_grad(x, dy, b_dtype), b_shape);
+                  else
+                    g[1] = alike && runs_along_columns(w) ? flipped(product(flipped(dy), x, b_dtype))
+                                                 : product(flipped(x), dy, b_dtype);
                   return g;
                 });
 }

@@ -123,6 +123,7 @@ Tensor masked_mean(const Tensor& x, const Tensor& mask) {
 }
 
 Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_len) {
+  check(max_mem_len >= 0, "max_mem_len must not be negative, got ", max_mem_len);
   Tensors next;
   for (size_t i = 0; i < hiddens.size() && (mems.empty() || i < mems.size()); ++i) {
     const Tensor seen = mems.empty() ? hiddens[i] : cat({mems[i], hiddens[i]}, -2);

@@ -257,7 +257,9 @@ Subject feed_forward(const Json& config) {
 template <class M>
 Factory norm(const char* owner) {
   return [owner](const Json& config) -> Subject {
-    Options o(config, owner);
+    Json json = config;
+    if constexpr (std::is_same_v<M, SimpleRMSNorm>) drop(json, {"unit_offset"});  // has no scale
+    Options o(json, owner);
     std::shared_ptr<xt::Norm> m;
     const auto dim = o.get<int64_t>("dim");
     if constexpr (std::is_same_v<M, MultiheadRMSNorm>)
@@ -380,7 +382,9 @@ Subject joins(const std::shared_ptr<ResidualFn>& m) {
 }
 
 Subject residual(const Json& config) {
-  Options o(config, "Residual");
+  Json json = config;
+  drop(json, {"layer_index"});  // of all that may stand here, HyperConnection alone reads it
+  Options o(json, "Residual");
   const auto dim = o.get<int64_t>("dim");
   const bool scaled = o.get<bool>("scale_residual", false);
   const auto constant = o.get<double>("scale_residual_constant", 1.0);
@@ -389,7 +393,9 @@ Subject residual(const Json& config) {
 }
 
 Subject gru(const Json& config) {
-  Options o(config, "GRUGating");
+  Json json = config;
+  drop(json, {"layer_index", "scale_residual_constant"});
+  Options o(json, "GRUGating");
   const auto dim = o.get<int64_t>("dim");
   const bool scaled = o.get<bool>("scale_residual", false);
   o.finish();

@@ -341,6 +341,9 @@ PARTS = [
     case("feed_forward", "FeedForward", {"dim": DIM}, {"x": normal(2, 9, DIM)}),
     case("feed_forward_out", "FeedForward", {"dim": DIM, "dim_out": 5, "mult": 2, "glu": True}, {"x": normal(2, 9, DIM)}),
     case("rms_norm", "RMSNorm", {"dim": DIM}, {"x": normal(2, 9, DIM)}),
+    # Options that these take for the sake of others and do not read.
+    case("simple_rms_norm", "SimpleRMSNorm", {"dim": DIM, "unit_offset": True}, {"x": normal(2, 9, DIM)}),
+    case("gru_gating", "GRUGating", {"dim": DIM, "scale_residual": True, "scale_residual_constant": 1.5}, {"x": normal(2, 9, DIM), "r": normal(2, 9, DIM)}),
     case("adaptive_rms_norm", "AdaptiveRMSNorm", {"dim": DIM, "dim_condition": 6}, {"x": normal(2, 9, DIM), "c": normal(2, 6)}, {"condition": "c"}),
     case("absolute_positions", "AbsolutePositionalEmbedding", {"dim": DIM, "max_seq_len": 12}, {"x": normal(2, 9, DIM)}, frozen={"x"}),
     case("sinusoidal_positions", "ScaledSinusoidalEmbedding", {"dim": DIM}, {"x": normal(2, 9, DIM)}, frozen={"x"}),
