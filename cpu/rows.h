@@ -96,7 +96,7 @@ C max_of(int64_t n, Term term) {
       n, -std::numeric_limits<C>::infinity(), [](C a, C b) { return b > a ? b : a; }, term);
 }
 
-constexpr int64_t kExpStep = 512;  ///< exponentials made at a time, summed while in the L1 cache
+inline constexpr int64_t kExpStep = 512;  ///< exponentials made at a time, summed while in the L1 cache
 
 /// Σ exp(x[i] - top).
 template <class C>
