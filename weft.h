@@ -14,6 +14,7 @@
 #include <weft/nn/linear.h>
 #include <weft/nn/module.h>
 #include <weft/nn/norm.h>
+#include <weft/nn/optim/ema.h>
 #include <weft/nn/optim/optimizer.h>
 #include <weft/nn/optim/schedule.h>
 #include <weft/nn/xt.h>

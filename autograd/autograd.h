@@ -35,10 +35,14 @@ struct EnableGrad : GradMode {
   EnableGrad() : GradMode(true) {}
 };
 
+/// Whether results and gradients are searched for NaN on this thread (false at the start).
+bool anomaly_enabled();
+
 /// While alive on this thread, every recorded result and every gradient is searched for NaN; the error names the op.
+/// enabled false: none is, within the scope of another.
 class AnomalyMode {
  public:
-  AnomalyMode();
+  explicit AnomalyMode(bool enabled = true);
   ~AnomalyMode();
   AnomalyMode(const AnomalyMode&) = delete;
   AnomalyMode& operator=(const AnomalyMode&) = delete;
@@ -51,6 +55,13 @@ namespace detail {
 using BackwardFn = std::function<Tensors(const Tensors& dy, const Tensors& y)>;
 bool must_record(const Tensors& inputs);
 void record(const char* name, Tensors& outputs, const Tensors& inputs, BackwardFn backward, bool wants_outputs);
+
+/// Tells where the operation that made outputs would like their gradients to be: in the tensors that make gives, one
+/// for each, such as the parts of one buffer. It has to take gradients that lie elsewhere all the same.
+void offer_room(const Tensors& outputs, std::function<Tensors()> make);
+/// An uninitialised tensor for the gradient of x: of its shape, dtype and device, and where the operation that made x
+/// would like it. Such a place is given once in a sweep.
+Tensor gradient_like(const Tensor& x);
 
 // Wraps any accepted form of closure into the one that the graph stores.
 template <class F>

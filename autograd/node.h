@@ -44,9 +44,10 @@ struct Node {
   /// dy: one per output (zeros where nothing arrived); y: the outputs where asked for; returns one per input.
   std::function<Tensors(const Tensors& dy, const Tensors& y)> backward;
   bool wants_outputs = false;
-  bool done = false;               // swept without retain_graph: its closure is gone
-  bool anchor = false;             // stands for what a checkpointed function uses besides its inputs
-  std::weak_ptr<TensorImpl> leaf;  // set for the node that stands for a leaf: where its gradient goes
+  std::function<Tensors()> make_room;  // see detail::offer_room; none where nothing was offered
+  bool done = false;                   // swept without retain_graph: its closure is gone
+  bool anchor = false;                 // stands for what a checkpointed function uses besides its inputs
+  std::weak_ptr<TensorImpl> leaf;      // set for the node that stands for a leaf: where its gradient goes
 
   Node() = default;
   ~Node();  // takes long chains apart without recursion
@@ -65,5 +66,16 @@ struct AutogradMeta {
 
 /// The node whose output x is, made on demand for a leaf; none where x needs no gradient.
 std::shared_ptr<Node> gradient_node(const Tensor& x);
+
+/// The id that the next recorded operation gets.
+uint64_t next_node_id();
+
+/// Waits for the device.
+bool has_nan(const Tensor& x);
+
+/// For the closure of a checkpointed function that has run again, inside a sweep: y, its result, gets dy. Returns the
+/// gradients of x. What the function uses besides gets its gradients as that sweep gives them: in .grad(), or handed
+/// over. Operations recorded before `since` are not to be reached.
+Tensors backward_inside(const Tensor& y, const Tensor& dy, const Tensors& x, uint64_t since);
 
 }  // namespace weft

@@ -3,8 +3,9 @@
 // case in a process of its own, as scripts/bench does, for that number to be its own.
 #pragma once
 
+#include "step.h"
+
 #include <benchmark/benchmark.h>
-#include <weft/weft.h>
 
 #include <cstdio>
 #include <fstream>
@@ -18,8 +19,6 @@ inline double resident_mb(const std::string& key) {
   }
   return 0;
 }
-
-using Step = std::function<void()>;
 
 /// flops: floating-point operations of one step, where a rate says something.
 inline void add(const std::string& name, std::function<Step()> prepare, double flops = 0) {
@@ -35,24 +34,6 @@ inline void add(const std::string& name, std::function<Step()> prepare, double f
       state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
   });
   b->Unit(benchmark::kMillisecond)->UseRealTime();
-}
-
-/// One forward and backward of f, to every input that requires a gradient.
-inline Step forward_backward(std::function<Tensor(const Tensors&)> f, Tensors inputs) {
-  Tensors wanted;
-  for (Tensor& x : inputs) {
-    if (x.is_floating()) wanted.push_back(x.requires_grad_());
-  }
-  Tensor upstream;
-  {
-    NoGrad guard;
-    upstream = randn(f(inputs).shape());
-  }
-  return [=] {
-    for (const Tensor& x : wanted) x.set_grad({});
-    const Tensor y = f(inputs);
-    y.backward(y.dim() ? upstream : Tensor());
-  };
 }
 
 /// `program --threads N` besides google-benchmark's own options.

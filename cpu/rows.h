@@ -96,6 +96,22 @@ C max_of(int64_t n, Term term) {
       n, -std::numeric_limits<C>::infinity(), [](C a, C b) { return b > a ? b : a; }, term);
 }
 
+inline constexpr int64_t kExpStep = 512;  ///< exponentials made at a time, summed while in the L1 cache
+
+/// Σ exp(x[i] - top).
+template <class C>
+C sum_of_exp(const C* x, int64_t n, C top) {
+  C total = 0;
+  C e[kExpStep];
+  for (int64_t at = 0; at < n; at += kExpStep) {
+    const int64_t m = std::min(kExpStep, n - at);
+    const C* in = x + at;
+    for (int64_t i = 0; i < m; ++i) e[i] = vexp(in[i] - top);
+    total += sum_of<C>(m, [&](int64_t i) { return e[i]; });
+  }
+  return total;
+}
+
 /// Offset of row r of a strided tensor, rows counted over all dimensions but the last.
 inline int64_t row_offset(const Tensor& x, int64_t r) {
   int64_t offset = 0;
@@ -106,12 +122,13 @@ inline int64_t row_offset(const Tensor& x, int64_t r) {
   return offset;
 }
 
-/// The n elements of a vector (any dtype, any strides) in the compute type; fallback n times where it is undefined.
+/// The n elements of a vector (any dtype, any strides) in the compute type, offset added to each; fallback n times
+/// where it is undefined.
 template <class C>
 class Vector {
  public:
-  Vector(const Tensor& x, int64_t n, C fallback) {
-    if (x.defined() && x.dtype() == dtype_of<C>() && x.is_contiguous()) {
+  Vector(const Tensor& x, int64_t n, C fallback, double offset = 0) {
+    if (x.defined() && x.dtype() == dtype_of<C>() && x.is_contiguous() && offset == 0) {
       data_ = x.data<C>();
       return;
     }
@@ -123,6 +140,7 @@ class Vector {
         load(x, at[0], loop.inner_stride(0), run, out);
         out += run;
       });
+      for (C& v : copy_) v += static_cast<C>(offset);
     }
     data_ = copy_.data();
   }

@@ -31,13 +31,13 @@ PlainProblem<C> plain_problem(const Tensor& q, const Tensor& k, const Tensor& v,
   return p;
 }
 
-// Blocks (tiles of n, heads of all sequences, blocks of 64 columns).
+// Blocks: tiles of n for heads of all sequences, and of 64 columns.
 template <class... Params, class... Args>
 void launch_plain(void (*kernel)(Params...), int bytes, int64_t n, int64_t heads, int64_t columns, Args&&... args) {
-  auto tiles = [](int64_t size) { return static_cast<unsigned>((size + kSide - 1) / kSide); };
+  auto tiles = [](int64_t size) { return (size + kSide - 1) / kSide; };
   if (columns == 0) return;
-  launch_shared(kernel, dim3(tiles(n), static_cast<unsigned>(heads), tiles(columns)), kPlainThreads, bytes,
-                std::forward<Args>(args)...);
+  launch_shared(kernel, dim3(static_cast<unsigned>(tiles(n) * heads), static_cast<unsigned>(tiles(columns))),
+                kPlainThreads, bytes, std::forward<Args>(args)...);
 }
 
 template <class C>
@@ -73,8 +73,8 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
     const PlainProblem<C> p = plain_problem<C>(q, k, v, mask, bias, args, out, lse);
     const int heads = p.base.sequences * p.base.h, dv = p.base.dv_size;
     if (q.dtype() == dtype_of<C>() && args.max_q <= kFewQueries && std::max(p.base.d, dv) <= kFewWidth)
-      return launch_shared(few_forward_kernel<C>, dim3(static_cast<unsigned>(args.max_q), static_cast<unsigned>(heads)),
-                           kFewThreads, static_cast<int>(sizeof(C)) * kFewWarps * (2 + dv), p);
+      return launch_shared(few_forward_kernel<C>, dim3(static_cast<unsigned>(args.max_q * heads)), kFewThreads,
+                           static_cast<int>(sizeof(C)) * kFewWarps * (2 + dv), p);
     launch_plain(plain_forward_kernel<C>, sizeof(Shared<C>), args.max_q, p.base.sequences * p.base.h,
                  std::max(p.base.dv_size, 1), p);
   });

@@ -149,12 +149,25 @@ __device__ inline C over_row(C v, F&& f) {
   return v;
 }
 
-/// Blocks: (tile of queries, head and sequence, 64 columns of v).
+/// What a block works on: blockIdx.x counts tiles within heads within sequences, which may be more than 65,535 together;
+/// blockIdx.y counts blocks of 64 columns.
+struct PlainBlock {
+  int tile, head, sequence, column;
+
+  __device__ PlainBlock(int sequences, int heads) {
+    const unsigned tiles = gridDim.x / (static_cast<unsigned>(sequences) * heads), at = blockIdx.x / tiles;
+    tile = static_cast<int>(blockIdx.x % tiles), head = static_cast<int>(at % heads);
+    sequence = static_cast<int>(at / heads), column = static_cast<int>(blockIdx.y) * kSide;
+  }
+};
+
+/// Blocks: tiles of queries, and of v's columns.
 template <class C>
 __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const __grid_constant__ PlainProblem<C> p) {
   constexpr C kHidden = -std::numeric_limits<C>::infinity();
-  const int head = blockIdx.y % p.base.h, e0 = blockIdx.z * kSide, i0 = blockIdx.x * kSide;
-  const Sequence seq(p.base, blockIdx.y / p.base.h);
+  const PlainBlock block(p.base.sequences, p.base.h);
+  const int head = block.head, e0 = block.column, i0 = block.tile * kSide;
+  const Sequence seq(p.base, block.sequence);
   if (i0 >= seq.n) return;
   const Corner at;
   const Generator::State random = p.base.random.get();
@@ -201,14 +214,15 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const __gr
 constexpr int kFewWarps = 16, kFewThreads = 32 * kFewWarps, kFewKeys = 4, kFewParts = 8;
 constexpr int kFewQueries = 8, kFewWidth = 32 * kFewParts;  // the most queries and elements of a row
 
-/// A few queries, as a decoder has. Blocks: (query, head and sequence). The warps share the keys out, kFewKeys at a
+/// A few queries, as a decoder has, a block each. The warps share the keys out, kFewKeys at a
 /// time; a lane has every 32nd element of a row. At the end what the warps have seen is joined. q, k, v, out are of C.
 template <class C>
 __global__ void __launch_bounds__(kFewThreads) few_forward_kernel(const __grid_constant__ PlainProblem<C> p) {
   constexpr C kHidden = -std::numeric_limits<C>::infinity();
-  const int i = blockIdx.x, head = blockIdx.y % p.base.h, kv_head = head / (p.base.h / p.base.hk);
+  const PlainBlock block(p.base.sequences, p.base.h);
+  const int i = block.tile, head = block.head, kv_head = head / (p.base.h / p.base.hk);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, d = p.base.d, dv = p.base.dv_size;
-  const Sequence seq(p.base, blockIdx.y / p.base.h);
+  const Sequence seq(p.base, block.sequence);
   if (i >= seq.n) return;
   const Generator::State random = p.base.random.get();
   auto row = [&](const Strided& x, int h, int64_t at) {
@@ -344,11 +358,12 @@ __device__ inline void store_tile(const Strided& x, const C (&acc)[4][4], int64_
         x.data.store(b * x.b + h * x.h + (row0 + at.row(r)) * x.n + (e0 + at.col(c)) * x.d, acc[r][c] * scale);
 }
 
-/// dQ. Blocks: (tile of queries, head and sequence, 64 columns of q).
+/// dQ. Blocks: tiles of queries, and of q's columns.
 template <class C>
 __global__ void __launch_bounds__(kPlainThreads) plain_dq_kernel(const __grid_constant__ PlainProblem<C> p) {
-  const int head = blockIdx.y % p.base.h, e0 = blockIdx.z * kSide, i0 = blockIdx.x * kSide;
-  const Sequence seq(p.base, blockIdx.y / p.base.h);
+  const PlainBlock block(p.base.sequences, p.base.h);
+  const int head = block.head, e0 = block.column, i0 = block.tile * kSide;
+  const Sequence seq(p.base, block.sequence);
   if (i0 >= seq.n) return;
   const int kv_head = head / (p.base.h / p.base.hk), end = seq.limit(min(i0 + kSide, seq.n) - 1);
   C acc[4][4] = {}, w[4][4], ds[4][4];
@@ -359,11 +374,12 @@ __global__ void __launch_bounds__(kPlainThreads) plain_dq_kernel(const __grid_co
   store_tile(p.dq, acc, seq.b, head, seq.q0 + i0, seq.n - i0, e0, p.base.d, C(p.scale));
 }
 
-/// dK or dV. Blocks: (tile of keys, key-value head and sequence, 64 columns).
+/// dK or dV. Blocks: tiles of keys, of key-value heads, and of columns.
 template <class C, bool kValues>
 __global__ void __launch_bounds__(kPlainThreads) plain_dkv_kernel(const __grid_constant__ PlainProblem<C> p) {
-  const int kv_head = blockIdx.y % p.base.hk, e0 = blockIdx.z * kSide, j0 = blockIdx.x * kSide;
-  const Sequence seq(p.base, blockIdx.y / p.base.hk);
+  const PlainBlock block(p.base.sequences, p.base.hk);
+  const int kv_head = block.head, e0 = block.column, j0 = block.tile * kSide;
+  const Sequence seq(p.base, block.sequence);
   const int rows = (p.base.cu_q ? seq.m : p.base.m) - j0, shared_by = p.base.h / p.base.hk,
             width = kValues ? p.base.dv_size : p.base.d;
   if (rows <= 0) return;

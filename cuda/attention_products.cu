@@ -39,6 +39,16 @@ struct Block {
   int64_t scores() const { return batch() * rows * stride; }
 };
 
+// The scores at p, of which n are in their row; what follows a row's end is not read.
+__device__ RowPack<float, kStep> read_scores(const float* p, int n) {
+  RowPack<float, kStep> x{};
+  if (n >= kStep) return *reinterpret_cast<const RowPack<float, kStep>*>(p);
+#pragma unroll
+  for (int e = 0; e < kStep; ++e)
+    if (e < n) x.v[e] = p[e];
+  return x;
+}
+
 // s → w, and on the way back ds from dw, which also stays in dw, without the scale, where keep says so.
 template <bool kBackward>
 __global__ void weights_kernel(Problem p, Block at, uint32_t steps, const float* __restrict__ s,
@@ -53,9 +63,9 @@ __global__ void weights_kernel(Problem p, Block at, uint32_t steps, const float*
     const int j0 = static_cast<int>(x % row_steps) * kStep, i = static_cast<int>(r % rows) + at.i0,
               b = static_cast<int>(z / heads) + at.b0, h = static_cast<int>(z % heads) + at.h0;
     const int64_t place = int64_t{x} * kStep;
-    const auto score = *reinterpret_cast<const RowPack<float, kStep>*>(s + place);
+    const RowPack<float, kStep> score = read_scores(s + place, at.cols - j0);
     RowPack<float, kStep> g{};
-    if constexpr (kBackward) g = *reinterpret_cast<const RowPack<float, kStep>*>(dw + place);
+    if constexpr (kBackward) g = read_scores(dw + place, at.cols - j0);
     const bool* mask = static_cast<const bool*>(p.mask.data.data);
     if (mask) mask += b * p.mask.b + h * p.mask.h + i * p.mask.n;
     const int64_t bias = b * p.bias.b + h * p.bias.h + i * p.bias.n;

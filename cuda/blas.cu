@@ -39,8 +39,7 @@ uint32_t alignment(const void* p, uint32_t limit) {
 
 namespace {
 
-// --- rows of odd length or place
-// --------------------------------------------------------------------------------------
+// --- rows of odd length or place -------------------------------------------------------------------------------------
 //
 // Half types are fed to the tensor cores 16 bytes at a time. Where rows do not begin at multiples of that, or are not
 // of a whole number of such packs, the library has algorithms several times slower. A large product is worth a copy of
@@ -123,27 +122,31 @@ bool multiply_padded(const Product& p) {
   return true;
 }
 
-void* advance(void* p, int64_t elements, DType dtype) {
-  return p ? static_cast<char*>(p) + elements * static_cast<int64_t>(size_of(dtype)) : p;
+template <class P>  // void* or const void*
+P advance(P p, int64_t elements, DType dtype) {
+  using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<P>>, const char, char>;
+  return p ? static_cast<Byte*>(p) + elements * static_cast<int64_t>(size_of(dtype)) : p;
 }
 
 // The part of p that makes rows, or columns, [from, from + count) of y; or that sums over these k.
 Product part_of_rows(Product p, int64_t from, int64_t count) {
   p.a.data = advance(p.a.data, from * p.a.row_stride, p.a.dtype), p.a.rows = count;
   p.y.data = advance(p.y.data, from * p.y.row_stride, p.y.dtype), p.y.rows = count;
+  p.start = advance(p.start, from * p.y.row_stride, p.y.dtype);
   if (p.epilogue == Epilogue::row_sums) p.vector = advance(p.vector, from, p.y.dtype);
   return p;
 }
 Product part_of_columns(Product p, int64_t from, int64_t count) {
   p.b.data = advance(p.b.data, from * p.b.col_stride, p.b.dtype), p.b.cols = count;
   p.y.data = advance(p.y.data, from, p.y.dtype), p.y.cols = count;
+  p.start = advance(p.start, from, p.y.dtype);
   if (p.epilogue != Epilogue::row_sums) p.vector = advance(p.vector, from, p.y.dtype);
   return p;
 }
 Product part_of_sum(Product p, int64_t from, int64_t count) {
   p.a.data = advance(p.a.data, from * p.a.col_stride, p.a.dtype), p.a.cols = count;
   p.b.data = advance(p.b.data, from * p.b.row_stride, p.b.dtype), p.b.rows = count;
-  if (from > 0) p.accumulate = true, p.epilogue = Epilogue::none, p.vector = nullptr;
+  if (from > 0) p.accumulate = true, p.start = nullptr, p.epilogue = Epilogue::none, p.vector = nullptr;
   return p;
 }
 

@@ -42,6 +42,7 @@ struct Product {
   Matrices a, b, y;
   int64_t batch = 1;
   bool accumulate = false;  // y += a·b
+  const void* start = nullptr;  // what is added instead of y then; lies as y does
   Epilogue epilogue = Epilogue::none;
   void* vector = nullptr;
   void* aux = nullptr;

@@ -76,7 +76,7 @@ struct Plan {
 };
 
 // Everything that the choice of an algorithm may depend on.
-using Key = std::array<int64_t, 24>;
+using Key = std::array<int64_t, 25>;
 struct KeyHash {
   size_t operator()(const Key& key) const {
     uint64_t h = 0xcbf29ce484222325u;
@@ -107,6 +107,9 @@ Library& library(const Product& p) {
   return l;
 }
 
+// The matrix C of the library's αAB + βC, read where p.accumulate.
+const void* added(const Product& p) { return p.start ? p.start : p.y.data; }
+
 Key key_of(const Product& p, const StoredMatrix& a, const StoredMatrix& b) {
   return {static_cast<int64_t>(p.a.dtype),
           static_cast<int64_t>(p.y.dtype),
@@ -129,6 +132,7 @@ Key key_of(const Product& p, const StoredMatrix& a, const StoredMatrix& b) {
           p.y.row_stride,
           p.y.batch_stride,
           alignment(p.y.data),
+          alignment(added(p)),
           alignment(p.vector, 16),
           alignment(p.aux, 16),
           p.aux_stride};
@@ -182,7 +186,7 @@ void choose(Plan& plan, cublasLtHandle_t handle, const Product& p) {
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.b.data));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.a.data));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(p.y.data));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(added(p)));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.y.data));
   // Parts of k are never added up in a half type.
   if (is_half(p.y.dtype))
@@ -238,8 +242,8 @@ bool multiply_as_it_lies(const Product& p) {
     check_cuda(cudaGetDevice(&device), p.op);
     workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
   }
-  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, p.y.data, &plan.y,
-                            p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
+  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta,
+                            added(p), &plan.y, p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
                             plan.workspace, stream()),
              p);
   return true;

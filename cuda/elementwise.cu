@@ -92,20 +92,6 @@ struct AddProduct {
     for (int i = 0; i < n; ++i) y[i] = a[i] + b[i] * c[i];
   }
 };
-struct MulSum {
-  template <class C, int n>
-  __device__ void operator()(C (&y)[n], C (&a)[n], C (&b)[n], C (&c)[n]) const {
-#pragma unroll
-    for (int i = 0; i < n; ++i) y[i] = a[i] * (b[i] + c[i]);
-  }
-};
-struct MulSumBackward {
-  template <class C, int n>
-  __device__ void operator()(C (&da)[n], C (&dsum)[n], C (&a)[n], C (&b)[n], C (&c)[n], C (&dy)[n]) const {
-#pragma unroll
-    for (int i = 0; i < n; ++i) da[i] = dy[i] * (b[i] + c[i]), dsum[i] = dy[i] * a[i];
-  }
-};
 struct MulBackward {
   template <class C, int n>
   __device__ void operator()(C (&da)[n], C (&db)[n], C (&a)[n], C (&b)[n], C (&dy)[n]) const {
@@ -165,24 +151,6 @@ void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
   dispatch(y.dtype(), {y.dtype(), a.dtype(), b.dtype(), c.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
     if constexpr (std::is_floating_point_v<C>)
       walk<C, kPackOf<S>, kPacks<S>>("addcmul", l, Stored<S>(), Stored<S, S, S>(), AddProduct());
-  });
-}
-
-void mul_sum(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
-  DeviceScope scope(y);
-  const Layout<4> l(y.shape(), {&y, &a, &b, &c});
-  dispatch(y.dtype(), {y.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
-    if constexpr (std::is_floating_point_v<C>)
-      walk<C, kPackOf<S>, kPacks<S>>("mul_sum", l, Stored<S>(), Stored<S, S, S>(), MulSum());
-  });
-}
-
-void mul_sum_backward(const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& dy, Tensor& da, Tensor& dsum) {
-  DeviceScope scope(dy);
-  const Layout<6> l(dy.shape(), {&da, &dsum, &a, &b, &c, &dy});
-  dispatch(dy.dtype(), {dy.dtype()}, [&]<class C, class S>(Type<C>, Type<S>) {
-    if constexpr (std::is_floating_point_v<C>)
-      walk<C, kPackOf<S>, 1>("mul_sum", l, Stored<S, S>(), Stored<S, S, S, S>(), MulSumBackward());
   });
 }
 

@@ -129,48 +129,6 @@ void with_pack(int64_t cols, std::initializer_list<Rows<T>> operands, F&& f) {
     f(std::integral_constant<int, 1>{});
 }
 
-// --- a block's share -------------------------------------------------------------------------------------------------
-
-constexpr int kLanes = 32, kWarps = kThreads / kLanes, kRows = 4;
-
-int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Block (x, y) owns columns [x·32·N, (x + 1)·32·N) and rows [y·chunk, (y + 1)·chunk): a warp reads a stretch of kRows
-// rows, warps take rows in turn.
-struct Shares {
-  dim3 grid;
-  int64_t chunk;
-
-  Shares(int64_t rows, int64_t cols, int pack) {
-    const int64_t tiles = div_up(cols, kLanes * pack);
-    // A few blocks a multiprocessor, each with enough rows to be worth its sum; the bound is that of a grid.
-    const int64_t chunks =
-        std::clamp<int64_t>(std::min(div_up(132 * 8, tiles), div_up(rows, 2 * kRows * kWarps)), 1, 65535);
-    grid = dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)), chunk = div_up(rows, chunks);
-  }
-};
-
-template <int N>
-struct Place {
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-  const int64_t col = (int64_t{blockIdx.x} * kLanes + lane) * N;
-
-  // load(row, r) for kRows rows at a time, which are then under way together, and use(row, r) for each of them.
-  template <class Load, class Use>
-  __device__ void each(int64_t rows, int64_t cols, int64_t chunk, Load&& load, Use&& use) const {
-    if (col >= cols) return;
-    const int64_t end = min(rows, (int64_t{blockIdx.y} + 1) * chunk);
-    for (int64_t row = int64_t{blockIdx.y} * chunk + warp; row < end; row += kRows * kWarps) {
-#pragma unroll
-      for (int r = 0; r < kRows; ++r)
-        if (row + r * kWarps < end) load(row + r * kWarps, r);
-#pragma unroll
-      for (int r = 0; r < kRows; ++r)
-        if (row + r * kWarps < end) use(row + r * kWarps, r);
-    }
-  }
-};
-
 // --- finish ---------------------------------------------------------------------------------------------------------
 
 // z, pre, y: [rows, cols]; bias: [cols] or null; pre may be null, y may be z. row_packs: packs of N in a row.
@@ -210,34 +168,45 @@ void finish(const Tensor& z, const Tensor& bias, Activation activation, const Te
 
 // --- grad -----------------------------------------------------------------------------------------------------------
 
-// dz and parts may be null; parts: [gridDim.y, cols].
+constexpr int kLanes = 32, kWarps = kThreads / kLanes, kRows = 4;
+
+int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// dz and parts may be null; parts: [gridDim.y, cols]. A block owns 32·N columns and `chunk` rows; a warp of it reads
+// every kWarps-th row, kRows of them at a time, which are then under way together.
 template <class T, int N>
 __global__ void grad_kernel(Rows<T> dy, Rows<T> saved, Activation activation, Rows<T> dz, acc_t<T>* parts, int64_t rows,
                             int64_t cols, int64_t chunk) {
   using C = acc_t<T>;
   __shared__ C shared[kWarps][kLanes * N];
-  const Place<N> at;
-  const int lane = at.lane, warp = at.warp;
-  const int64_t col = at.col;
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int64_t col = (int64_t{blockIdx.x} * kLanes + lane) * N, start = int64_t{blockIdx.y} * chunk;
+  const int64_t end = col < cols ? min(rows, start + chunk) : 0;
   C sum[N] = {};
-  RowPack<T, N> g[kRows], s[kRows];
   with_activation(activation, [&]<Activation A>(std::integral_constant<Activation, A>) {
-    at.each(
-        rows, cols, chunk,
-        [&](int64_t row, int r) {
-          g[r] = dy.template load<N>(row, col);
-          if constexpr (A != Activation::none) s[r] = saved.template load<N>(row, col);
-        },
-        [&](int64_t row, int r) {
+    for (int64_t first = start + warp; first < end; first += kRows * kWarps) {
+      RowPack<T, N> g[kRows], s[kRows];
 #pragma unroll
-          for (int j = 0; j < N; ++j) {
-            C d = widen(g[r].v[j]);
-            if constexpr (A != Activation::none) d = activation_grad<T, A>(widen(s[r].v[j]), d);
-            sum[j] += d;
-            g[r].v[j] = narrow<T>(d);
-          }
-          if (dz.data) dz.store(row, col, g[r]);
-        });
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = first + r * kWarps;
+        if (row >= end) continue;
+        g[r] = dy.template load<N>(row, col);
+        if constexpr (A != Activation::none) s[r] = saved.template load<N>(row, col);
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = first + r * kWarps;
+        if (row >= end) continue;
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+          C d = widen(g[r].v[j]);
+          if constexpr (A != Activation::none) d = activation_grad<T, A>(widen(s[r].v[j]), d);
+          sum[j] += d;
+          g[r].v[j] = narrow<T>(d);
+        }
+        if (dz.data) dz.store(row, col, g[r]);
+      }
+    }
   });
   if (!parts) return;
 #pragma unroll
@@ -278,11 +247,13 @@ void grad(const Tensor& dy, const Tensor& saved, Activation activation, const Te
     using C = acc_t<T>;
     const Rows<T> g(dy), s(activation == Activation::none ? Tensor() : saved), out(dz);
     with_pack<T>(cols, {g, s, out}, [&]<int N>(std::integral_constant<int, N>) {
-      const Shares shares(rows, cols, N);
-      const int64_t chunks = shares.grid.y;
+      // A few blocks a multiprocessor, each with enough rows to be worth its sum; the bound is that of a grid.
+      const int64_t tiles = div_up(cols, kLanes * N), most = div_up(rows, 2 * kRows * kWarps);
+      const int64_t chunks = std::clamp<int64_t>(std::min(div_up(132 * 8, tiles), most), 1, 65535);
+      const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks));
       const Tensor parts = db.defined() ? empty({chunks, cols}, dtype_of<C>(), dy.device()) : Tensor();
-      grad_kernel<T, N><<<shares.grid, kThreads, 0, stream()>>>(
-          g, s, activation, out, db.defined() ? parts.data<C>() : nullptr, rows, cols, shares.chunk);
+      grad_kernel<T, N><<<grid, kThreads, 0, stream()>>>(
+          g, s, activation, out, db.defined() ? parts.data<C>() : nullptr, rows, cols, div_up(rows, chunks));
       check_cuda(cudaGetLastError(), "linear");
       if (!db.defined()) return;
       add_parts_kernel<C><<<static_cast<unsigned>(div_up(cols, kLanes)), kThreads, 0, stream()>>>(

@@ -10,14 +10,14 @@ namespace weft::cuda {
 
 namespace {
 
-// What all kernels here get. x̂ = (x - mean)·r, y = x̂·weight + bias.
+// What all kernels here get. x̂ = (x - mean)·r, y = x̂·(weight + offset) + bias.
 template <class C>
 struct Norm {
   NormKind kind;
   int64_t rows, n;
-  Data weight, bias;  // contiguous, or no data: 1 and 0
-  C eps;
-  C* stats;  // [2, rows]: mean, r
+  Data weight, bias;  // contiguous, or no data: 0
+  C eps, offset;      // offset: 1 where there is no weight
+  C* stats;           // [2, rows]: mean, r
 
   __host__ __device__ bool limited() const { return kind == NormKind::scale || kind == NormKind::l2; }
   // From Σ (x - mean)².
@@ -26,12 +26,12 @@ struct Norm {
     const C root = ::sqrt(limited() ? power : power + eps);
     return C(1) / (limited() && root < eps ? eps : root);
   }
-  // From Σ h and Σ h·x̂ with h = dy·weight, the c of dx = r·(h - c[0] - x̂·c[1]), as on the CPU.
+  // From Σ h and Σ h·x̂ with h = dy·(weight + offset), the c of dx = r·(h - c[0] - x̂·c[1]), as on the CPU.
   __device__ void coefficients(C r, C (&c)[2]) const {
     c[0] = kind == NormKind::layer ? c[0] / C(n) : C(0);
     c[1] = limited() && !(r < C(1) / eps) ? C(0) : kind == NormKind::l2 ? c[1] : c[1] / C(n);
   }
-  __device__ C factor(int64_t i) const { return weight.data ? weight.load<C>(i) : C(1); }
+  __device__ C factor(int64_t i) const { return weight.data ? weight.load<C>(i) + offset : offset; }
   __device__ C shift(int64_t i) const { return bias.data ? bias.load<C>(i) : C(0); }
 };
 
@@ -87,11 +87,11 @@ __global__ void __launch_bounds__(S::threads, kForwardThreads<S> / S::threads)
       float* p = v + k * S::V;
       float w[S::V], b[S::V];
 #pragma unroll
-      for (int j = 0; j < S::V; ++j) w[j] = 1, b[j] = 0;
+      for (int j = 0; j < S::V; ++j) w[j] = b[j] = 0;
       if (a.weight.data) load_pack<T>(a.weight, i, w);
       if (a.bias.data) load_pack<T>(a.bias, i, b);
 #pragma unroll
-      for (int j = 0; j < S::V; ++j) p[j] = (p[j] - mean) * r * w[j] + b[j];
+      for (int j = 0; j < S::V; ++j) p[j] = (p[j] - mean) * r * (w[j] + a.offset) + b[j];
     });
     store_row<S>(y + row * n, n, v);
   }
@@ -157,12 +157,12 @@ __global__ void __launch_bounds__(S::threads, kResident<S>)
     const float mean = next_mean, r = next_r;
     next_x.get(v), next_dy.get(g);
     ask(row + S::step());
-    // Sums: over rows as they are, over the row with g as h = dy·weight.
+    // Sums: over rows as they are, over the row with g as h = dy·(weight + offset).
     float c[2] = {0, 0};
     each_pack<S>(n, [&](int k, int i) {
       float w[S::V];
 #pragma unroll
-      for (int j = 0; j < S::V; ++j) w[j] = 1;
+      for (int j = 0; j < S::V; ++j) w[j] = 0;
       if (a.weight.data) load_pack<T>(a.weight, i, w);
 #pragma unroll
       for (int j = 0; j < S::V; ++j) {
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(S::threads, kResident<S>)
         v[e] = (v[e] - mean) * r;
         dw[e] += g[e] * v[e];
         db[e] += g[e];
-        g[e] *= w[j];
+        g[e] *= w[j] + a.offset;
         c[0] += g[e];
         c[1] += g[e] * v[e];
       }
@@ -305,9 +305,10 @@ struct Partial {  // [blocks, n] each, or none
 };
 
 template <class C>
-Norm<C> arguments(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias, double eps,
+Norm<C> arguments(const NormArgs& args, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& bias,
                   const Tensor& stats) {
-  return {kind, x.numel() / n, n, data_of(weight), data_of(bias), C(eps), stats.data<C>()};
+  const C offset = weight.defined() ? C(args.offset) : C(1);
+  return {args.kind, x.numel() / n, n, data_of(weight), data_of(bias), C(args.eps), offset, stats.data<C>()};
 }
 
 template <class T>
@@ -319,13 +320,13 @@ bool aligned(const Tensor& x) { return !x.defined() || reinterpret_cast<uintptr_
 
 }  // namespace
 
-void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight0, const Tensor& bias0,
-          double eps, Tensor& sum, Tensor& y, Tensor& stats) {
+void norm(const NormArgs& args, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight0,
+          const Tensor& bias0, Tensor& sum, Tensor& y, Tensor& stats) {
   DeviceScope scope(x);
   const Tensor weight = plain(weight0, x), bias = plain(bias0, x);
   const bool packed = packs(x, n) && packs(residual, n) && packs(y, n) && aligned(weight) && aligned(bias);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
-    const auto a = arguments<float>(kind, x, n, weight, bias, eps, stats);
+    const auto a = arguments<float>(args, x, n, weight, bias, stats);
     return in_registers<T, 128>(n, packed, [&]<class S>(S) {
       norm_kernel<T, S><<<row_blocks<S>(a.rows, 132 * 32), S::threads, 0, stream()>>>(
           a, x.data<T>(), pointer<T>(residual), pointer<T>(sum), y.data<T>());
@@ -334,18 +335,18 @@ void norm(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, con
   });
   if (done) return;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
-    const auto a = arguments<C>(kind, x, n, weight, bias, eps, stats);
+    const auto a = arguments<C>(args, x, n, weight, bias, stats);
     launch_rows("norm", a.rows, norm_passes_kernel<C>, a, data_of(x), data_of(residual), data_of(sum), data_of(y));
   });
 }
 
-void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight0, double eps, const Tensor& stats,
+void norm_backward(const NormArgs& args, const Tensor& x, int64_t n, const Tensor& weight0, const Tensor& stats,
                    const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   DeviceScope scope(x);
   const Tensor weight = plain(weight0, x);
   const bool packed = packs(x, n) && packs(dy, n) && packs(dsum, n) && packs(dx, n) && aligned(weight);
   const bool done = float_rows(x.dtype(), [&]<class T>(Type<T>) {
-    const auto a = arguments<float>(kind, x, n, weight, {}, eps, stats);
+    const auto a = arguments<float>(args, x, n, weight, {}, stats);
     return in_registers<T>(n, packed, [&]<class Shape>(Shape) {
       using S = BackwardShape<T, Shape>;
       const Partial<float> partial(row_blocks<S>(a.rows, 132 * kResident<S>), n, dweight, dbias);
@@ -357,7 +358,7 @@ void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weig
   });
   if (done) return;
   dispatch_float(x.dtype(), [&]<class C>(Type<C>) {
-    const auto a = arguments<C>(kind, x, n, weight, {}, eps, stats);
+    const auto a = arguments<C>(args, x, n, weight, {}, stats);
     launch_rows("norm", a.rows, norm_dx_kernel<C>, a, data_of(x), data_of(dy), data_of(dsum), data_of(dx));
     if (!dweight.defined() && !dbias.defined()) return;
     const int64_t chunk = std::max<int64_t>(16, (a.rows + 63) / 64);

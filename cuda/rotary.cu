@@ -15,9 +15,6 @@ struct Positions {
   __device__ int64_t table(int64_t r) const { return (r / per_batch * n + r / inner % n) * pairs; }
 };
 
-__device__ void sine_cosine(float a, float& s, float& c) { ::sincosf(a, &s, &c); }
-__device__ void sine_cosine(double a, double& s, double& c) { ::sincos(a, &s, &c); }
-
 // P pairs a thread. Pairs of neighbours lie in one pack of 2P elements, those of halves in two of P; a single pair is
 // read element by element. What follows the pairs is copied W elements a thread.
 template <class T, bool halves, int P>

@@ -84,6 +84,9 @@ __device__ RowPack<T, V> narrow_pack(const acc_t<T>* v) {
   return out;
 }
 
+inline __device__ void sine_cosine(float a, float& s, float& c) { ::sincosf(a, &s, &c); }
+inline __device__ void sine_cosine(double a, double& s, double& c) { ::sincos(a, &s, &c); }
+
 // --- a row among G threads -------------------------------------------------------------------------------------------
 
 /// How a row lies in registers: G threads (a warp or a block), E elements a thread, in packs of V. Thread t holds the

@@ -5,6 +5,7 @@
 #include <weft/ops/scan_op.h>
 #include <weft/cuda/walk.cuh>
 
+#include <array>
 #include <bit>
 
 namespace weft::cuda {
@@ -251,21 +252,29 @@ void align_along(WalkOperand& o, int64_t step, const Walk<2>& lanes, int k) {
   for (uint32_t d = 0; d < lanes.rows_dims; ++d) o.vector = o.vector && lanes.operand[k].strides[d] % V == 0;
 }
 
+// Tensors of one shape (the first may have size 1 in dim) as lanes along dim, in reverse from its end.
+template <int K>
+struct Lanes {
+  Shape shape;      // with size 1 in dim
+  Tensor views[K];  // the first of each lane
+  int64_t step[K];  // from one of a lane to the next
+
+  Lanes(const std::array<const Tensor*, K>& tensors, const Shape& whole, int64_t dim, bool reverse) : shape(whole) {
+    shape[dim] = 1;
+    for (int k = 0; k < K; ++k) {
+      const Tensor& x = *tensors[static_cast<size_t>(k)];
+      step[k] = x.strides()[dim];
+      views[k] = as_strided_raw(x, shape, x.strides(), x.impl().offset + (reverse ? (whole[dim] - 1) * step[k] : 0));
+      if (reverse) step[k] = -step[k];
+    }
+  }
+};
+
 template <class A>
 void run(A scan, const Tensor& x, int64_t dim, bool exclusive, bool reverse, bool last_only, Tensor& y) {
-  const Tensor* tensors[2] = {&y, &x};
-  Shape lanes = x.shape();
-  const int64_t n = lanes[dim];
-  lanes[dim] = 1;
-  Tensor views[2];
-  int64_t step[2];
-  for (int k = 0; k < 2; ++k) {
-    step[k] = tensors[k]->strides()[dim];
-    const int64_t start = tensors[k]->impl().offset + (reverse ? (n - 1) * step[k] : 0);
-    views[k] = as_strided_raw(*tensors[k], lanes, tensors[k]->strides(), start);
-    if (reverse) step[k] = -step[k];
-  }
-  const Layout<2> layout(lanes, {&views[0], &views[1]});
+  const Lanes<2> lanes({&y, &x}, x.shape(), dim, reverse);
+  const int64_t n = x.shape()[dim], *step = lanes.step;
+  const Layout<2> layout(lanes.shape, {&lanes.views[0], &lanes.views[1]});
   // What is written in order (or, where that is one element a lane, read) says which way memory runs.
   const bool along = std::abs(step[last_only]) == 1 && n > 1;
   Job j{Walk<2>(layout, along ? 1 : V),
@@ -382,20 +391,10 @@ void arg_extreme(bool largest, const Tensor& x, int64_t dim, Tensor& indices) {
 void linear_scan(const Tensor& a, const Tensor& b, int64_t dim, bool reverse, Tensor& y) {
   if (y.numel() == 0) return;
   DeviceScope scope(y);
-  const Tensor* tensors[3] = {&y, &a, &b};
-  Shape lanes = y.shape();
-  const int64_t n = lanes[dim];
-  lanes[dim] = 1;
-  Tensor views[3];
-  int64_t step[3];
-  for (int k = 0; k < 3; ++k) {
-    step[k] = tensors[k]->strides()[dim];
-    const int64_t start = tensors[k]->impl().offset + (reverse ? (n - 1) * step[k] : 0);
-    views[k] = as_strided_raw(*tensors[k], lanes, tensors[k]->strides(), start);
-    if (reverse) step[k] = -step[k];
-  }
-  Recurrence r{Walk<3>(Layout<3>(lanes, {&views[0], &views[1], &views[2]}), V), {step[0], step[1], step[2]}, n};
-  for (int k = 0; k < 3; ++k) keep_aligned(r.lanes.operand[k], step[k]);
+  const Lanes<3> l({&y, &a, &b}, y.shape(), dim, reverse);
+  const Layout<3> layout(l.shape, {&l.views[0], &l.views[1], &l.views[2]});
+  Recurrence r{Walk<3>(layout, V), {l.step[0], l.step[1], l.step[2]}, y.shape()[dim]};
+  for (int k = 0; k < 3; ++k) keep_aligned(r.lanes.operand[k], l.step[k]);
   dispatch_float(y.dtype(), [&]<class C>(Type<C>) {
     linear_kernel<C><<<(r.lanes.packs + kThreads - 1) / kThreads, kThreads, 0, stream()>>>(r);
     check_cuda(cudaGetLastError(), "linear_scan");

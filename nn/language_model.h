@@ -1,10 +1,10 @@
-// LanguageModel: what training and sampling need to know of a model of token sequences.
 #pragma once
 
 #include <weft/nn/module.h>
 
 namespace weft {
 
+/// What training and sampling need to know of a model of token sequences.
 class LanguageModel : public Module {
  public:
   /// tokens: int64 [b, n]; mask: bool [b, n], true at real tokens, or undefined → logits [b, n, num_tokens].

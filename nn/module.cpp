@@ -11,8 +11,7 @@ Tensor Module::forward(const Tensor&) const {
   fail(name(), ": is not called with a single tensor; see its operator()");
 }
 
-// --- registration
-// --------------------------------------------------------------------------------------------------------
+// --- registration ----------------------------------------------------------------------------------------------------
 
 void Module::check_name(const std::string& n) const {
   check(!n.empty() && n.find('.') == std::string::npos, name(), ": '", n, "' is not a name for a parameter or module");
@@ -42,8 +41,7 @@ void Module::add_child(const std::string& n, Module* child, std::shared_ptr<Modu
   children_.push_back({n, child, std::move(owner)});
 }
 
-// --- walking
-// ---------------------------------------------------------------------------------------------------------------
+// --- walking ---------------------------------------------------------------------------------------------------------
 
 template <class F>
 void Module::visit_tensors(const std::string& prefix, F&& f) const {
@@ -119,21 +117,14 @@ void Module::load_state_dict(const NamedTensors& state, bool strict) {
   for (auto& [mine, value] : copies) mine.copy_(value.detach().to(mine.device()));
 }
 
-void Module::apply(const std::function<void(const std::string&, Module&)>& f) {
-  auto walk = [&f](auto& self, const std::string& prefix, Module& m) -> void {
-    f(prefix, m);
-    for (const Child& c : m.children_) self(self, prefix.empty() ? c.name : prefix + "." + c.name, *c.module);
-  };
-  walk(walk, "", *this);
+template <class M, class F>
+void Module::walk(const std::string& prefix, M& module, const F& f) {
+  f(prefix, module);
+  for (const Child& c : module.children_) walk<M>(prefix.empty() ? c.name : prefix + "." + c.name, *c.module, f);
 }
 
-void Module::apply(const std::function<void(const std::string&, const Module&)>& f) const {
-  auto walk = [&f](auto& self, const std::string& prefix, const Module& m) -> void {
-    f(prefix, m);
-    for (const Child& c : m.children_) self(self, prefix.empty() ? c.name : prefix + "." + c.name, *c.module);
-  };
-  walk(walk, "", *this);
-}
+void Module::apply(const std::function<void(const std::string&, Module&)>& f) { walk("", *this, f); }
+void Module::apply(const std::function<void(const std::string&, const Module&)>& f) const { walk("", *this, f); }
 
 void Module::train(bool on) {
   training_ = on;
@@ -163,8 +154,7 @@ void Module::zero_grad() {
   for (auto& [n, t] : named_parameters()) t.set_grad({});
 }
 
-// --- printing
-// ----------------------------------------------------------------------------------------------------------------
+// --- printing --------------------------------------------------------------------------------------------------------
 
 void Module::print(std::string& s, int indent) const {
   s += name() + "(" + extra_repr();

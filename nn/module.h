@@ -84,6 +84,8 @@ class Module {
   };
   void add_child(const std::string& name, Module* child, std::shared_ptr<Module> owner);
   void check_name(const std::string& name) const;
+  template <class M, class F>
+  static void walk(const std::string& prefix, M& module, const F& f);
   template <class F>
   void visit_tensors(const std::string& prefix, F&& f) const;
   void print(std::string& s, int indent) const;

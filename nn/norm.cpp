@@ -1,5 +1,6 @@
 #include <weft/nn/norm.h>
 #include <weft/ops/create.h>
+#include <weft/ops/elementwise.h>
 
 namespace weft {
 
@@ -12,6 +13,17 @@ std::string tuple(const Shape& shape) {
 }
 const char* python(bool v) { return v ? "True" : "False"; }
 }  // namespace
+
+std::pair<Tensor, Tensor> Norm::add(const Tensor& x, const Tensor& residual) const {
+  const Tensor sum = x + residual;
+  return {sum, forward(sum)};
+}
+
+Tensor ResidualStream::sum() const { return branch.defined() ? x + branch : x; }
+
+std::pair<Tensor, Tensor> ResidualStream::add_norm(const Norm& norm) const {
+  return branch.defined() ? norm.add(x, branch) : std::pair{x, norm.forward(x)};
+}
 
 LayerNorm::LayerNorm(Shape shape, double eps, bool affine, bool with_bias) : shape_(shape), eps_(eps) {
   if (affine) weight = register_parameter("weight", ones(shape));

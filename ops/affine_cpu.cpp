@@ -6,11 +6,26 @@
 
 namespace weft::cpu {
 
-void affine_heads(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) {
-  const auto wide = [&](const Tensor& t) { return expand(t, y.shape()); };
-  dispatch_compute(y.dtype(), [&]<class C>(Type<C>) {
-    map<C, C, C>([](C v, C w, C b) { return v * w + b; }, wide(unsqueeze(x, 1)), wide(weight), wide(bias), y);
+void rotary(const Tensor& x, const Tensor& angles, const Tensor& scale, bool inverse, bool halves, int64_t n,
+            int64_t inner, Tensor& y);
+
+namespace {
+
+// Turns x [..., d] where it lies; position of row r: r / inner mod the angles' n.
+void turn(const Tensor& angles, bool inverse, int64_t inner, Tensor& x) {
+  if (angles.defined()) rotary(x, unsqueeze(angles, 0), {}, inverse, false, angles.shape()[0], inner, x);
+}
+
+}  // namespace
+
+void affine_heads(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& angles, Tensor& y) {
+  Tensor wide = y.dtype() == weight.dtype() ? y : empty_like(y, weight.dtype());
+  const auto heads = [&](const Tensor& t, int64_t dim) { return expand(unsqueeze(t, dim), y.shape()); };
+  dispatch_compute(weight.dtype(), [&]<class C>(Type<C>) {
+    map<C, C, C>([](C v, C w, C b) { return v * w + b; }, heads(x, 0), heads(weight, 1), heads(bias, 1), wide);
   });
+  turn(angles, false, 1, wide);
+  if (!wide.same_as(y)) copy_into(wide, y);
 }
 
 namespace {
@@ -55,10 +70,16 @@ void parameter_grads(const C* dy, const C* x, C* dweight, C* dbias, int64_t rows
 
 }  // namespace
 
-void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& dy, Tensor& dx, Tensor& dweight,
-                           Tensor& dbias) {
-  const Tensor g = dy.to(weight.dtype()), in = x.to(weight.dtype()), to = empty_like(in);
+void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& angles, const Tensors& dy, Tensor& dx,
+                           Tensor& dweight, Tensor& dbias) {
   const int64_t rows = x.shape()[0], heads = weight.shape()[0], d = weight.shape()[1];
+  Tensor g = empty({rows, heads, d}, weight.dtype(), x.device());
+  for (int64_t h = 0; h < heads; ++h) {
+    Tensor to = select(g, 1, h);
+    copy_into(dy[static_cast<size_t>(h)], to);
+  }
+  turn(angles, true, heads, g);
+  const Tensor in = x.to(weight.dtype()), to = empty_like(in);
   dispatch_compute(weight.dtype(), [&]<class C>(Type<C>) {
     if constexpr (!std::is_integral_v<C>) {
       input_grad(g.data<C>(), weight.data<C>(), to.data<C>(), rows, heads, d);

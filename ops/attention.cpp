@@ -208,9 +208,13 @@ Tensors recorded(const Attention& a) {
     lse = empty({a.full[0], a.full[1], a.full[2]}, a.q.dtype() == float64 ? float64 : float32, a.q.device());
   WEFT_KERNEL(a.q.device(), attention_forward, a.q.detach(), a.k.detach(), a.v.detach(), a.expanded(a.mask),
               a.expanded(a.bias.defined() ? a.bias.detach() : a.bias), a.args, out, lse);
-  return record("attention", {out, lse}, {a.q, a.k, a.v, a.bias}, [a](const Tensors& dy, const Tensors& y) -> Grads {
+  const auto backward = [a](const Tensors& dy, const Tensors& y) -> Grads {
     return grad_enabled() ? composed_backward(a, dy) : fused_backward(a, dy, y);
-  });
+  };
+  const Tensors inputs{a.q, a.k, a.v, a.bias};
+  if (a.args.fn == AttentionFn::softmax) return record("attention", {out, lse}, inputs, backward);
+  // Without a softmax each weight has its own derivative, and the result need not be kept.
+  return record("attention", {out, lse}, inputs, [backward](const Tensors& dy) { return backward(dy, Tensors(2)); });
 }
 
 Tensor as_int64(const char* op, const char* what, const Tensor& x) {

@@ -17,8 +17,7 @@ WEFT_DECLARE_KERNEL(conv_weight_grad, const Tensor& x, const Tensor& dy, const C
 WEFT_DECLARE_KERNEL(interpolate, const Tensor& x, InterpolateMode mode, bool align_corners, Tensor& y)
 WEFT_DECLARE_KERNEL(interpolate_grad, const Tensor& dy, InterpolateMode mode, bool align_corners, Tensor& dx)
 
-// --- convolution: one trilinear form <y, conv(x, w)> seen from three sides, each the gradient of the others
-// -------------------------------------------------------------------------------------------------
+// --- convolution: one trilinear form <y, conv(x, w)> seen from three sides, each the gradient of the others ----------
 
 namespace {
 
@@ -140,8 +139,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   return checked_conv({"conv2d", 2, g, {o.padding[0], o.padding[1]}}, x, weight, bias);
 }
 
-// --- interpolation: a linear map and its transpose
-// -------------------------------------------------------------------------------------------------
+// --- interpolation: a linear map and its transpose -------------------------------------------------------------------
 
 namespace {
 

@@ -120,8 +120,7 @@ constexpr int64_t kNearPatches =
 constexpr int64_t kFarPatches = 1 << 20;  // in one that is summed over: longer sums, fewer passes over the result
 constexpr int64_t kChunkFlops = 1 << 27;  // products that are worth a thread
 
-// --- general: products with patches. Inside a parallel loop, gemm and the loops above run on the calling thread.
-// -------------------------------------------------------------------------------------------------
+// --- general: products with patches. Inside a parallel loop, gemm and the loops above run on the calling thread. -----
 
 template <class T>
 void patch_forward(const Sizes& s, const T* x, const T* w, const T* bias, T* y) {
@@ -189,8 +188,7 @@ void patch_weight_grad(const Sizes& s, const T* x, const T* dy, T* dw) {
   });
 }
 
-// --- depthwise: one input channel an output, tap by tap along the rows
-// -------------------------------------------------------------------------------------------------
+// --- depthwise: one input channel an output, tap by tap along the rows -----------------------------------------------
 
 template <class T>
 T dot(const T* a, const T* b, int64_t stride,
@@ -315,8 +313,7 @@ void conv_weight_grad(const Tensor& x, const Tensor& dy, const ConvGeometry& g, 
   });
 }
 
-// --- interpolation
-// -------------------------------------------------------------------------------------------------
+// --- interpolation ---------------------------------------------------------------------------------------------------
 
 namespace {
 

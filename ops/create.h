@@ -12,6 +12,7 @@ struct TensorOptions {
   bool requires_grad = false;
 };
 
+/// Every element 0, 1 or value.
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, Scalar value, TensorOptions options = {});
@@ -26,7 +27,7 @@ Tensor arange(int64_t start, int64_t end, int64_t step = 1);
 Tensor arange(double start, double end, double step, TensorOptions options);
 /// steps values from start to end, both included.
 Tensor linspace(double start, double end, int64_t steps, TensorOptions options = {});
-/// Ones on the diagonal of [n, m].
+/// [n, m] with ones on the diagonal, zeros elsewhere; m is n unless given.
 Tensor eye(int64_t n, int64_t m = -1, TensorOptions options = {});
 
 /// Values in row-major order; shape defaults to [values.size()].

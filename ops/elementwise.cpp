@@ -19,14 +19,9 @@ WEFT_DECLARE_KERNEL(mul_backward, const Tensor& a, const Tensor& b, const Tensor
 // y = Σ a·b: floating tensors of one shape, and y of that shape with size 1 where it is summed.
 WEFT_DECLARE_KERNEL(sum_product, const Tensor& a, const Tensor& b, Tensor& y)
 WEFT_DECLARE_KERNEL(addcmul, const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y)
-// y = a·(b + c); da = dy·(b + c), dsum = dy·a. Of one shape and floating dtype.
-WEFT_DECLARE_KERNEL(mul_sum, const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y)
-WEFT_DECLARE_KERNEL(mul_sum_backward, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& dy, Tensor& da,
-                    Tensor& dsum)
 WEFT_DECLARE_KERNEL(where, const Tensor& condition, const Tensor& a, const Tensor& b, Tensor& y)
 
-// --- applying a kernel
-// -------------------------------------------------------------------------------------------------
+// --- applying a kernel -----------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -121,8 +116,7 @@ std::pair<Tensor, Tensor> as_floats(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
-// --- arithmetic
-// --------------------------------------------------------------------------------------------------------
+// --- arithmetic ------------------------------------------------------------------------------------------------------
 
 Tensor add(const Tensor& a, const Tensor& b) {
   return arithmetic("add", BinaryOp::add, a, b, [](const Tensor&, const Tensor&) {
@@ -292,28 +286,7 @@ Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c) {
   });
 }
 
-Tensor mul_sum(const Tensor& a, const Tensor& b, const Tensor& c) {
-  check(a.is_floating() && b.is_floating() && c.is_floating(), "mul_sum: expected floating tensors, got ", a.dtype(),
-        ", ", b.dtype(), " and ", c.dtype());
-  check_same_device("mul_sum", {&a, &b, &c});
-  const bool alike =
-      a.shape() == b.shape() && a.shape() == c.shape() && a.dtype() == b.dtype() && a.dtype() == c.dtype();
-  if (!alike) return mul(a, add(b, c));
-  Tensor y = empty(a.shape(), a.dtype(), a.device());
-  WEFT_KERNEL(a.device(), mul_sum, a, b, c, y);
-  return record("mul_sum", y, {a, b, c}, [a, b, c](const Tensor& dy) -> Grads {
-    if (grad_enabled()) {
-      const Tensor dsum = mul(dy, a);
-      return {mul(dy, add(b, c)), dsum, dsum};
-    }
-    Tensor da = empty(dy.shape(), dy.dtype(), dy.device()), dsum = empty(dy.shape(), dy.dtype(), dy.device());
-    WEFT_KERNEL(dy.device(), mul_sum_backward, a, b, c, dy, da, dsum);
-    return {da, dsum, dsum};
-  });
-}
-
-// --- comparisons and choice
-// ----------------------------------------------------------------------------------------------
+// --- comparisons and choice ------------------------------------------------------------------------------------------
 
 Tensor eq(const Tensor& a, const Tensor& b) { return compare("eq", BinaryOp::eq, a, b); }
 Tensor eq(const Tensor& a, Scalar b) { return compare(BinaryOp::eq, a, b); }
@@ -360,8 +333,7 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, Scalar value) {
   return where(mask, full({}, value, {.dtype = x.dtype(), .device = x.device()}), x);
 }
 
-// --- functions of one tensor
-// ---------------------------------------------------------------------------------------------
+// --- functions of one tensor -----------------------------------------------------------------------------------------
 
 Tensor neg(const Tensor& x) {
   check(x.dtype() != boolean, "neg: not for bool; use logical_not");
@@ -501,8 +473,7 @@ Tensor clamp_max(const Tensor& x, Scalar high) {
 }
 Tensor clamp(const Tensor& x, Scalar low, Scalar high) { return clamp_max(clamp_min(x, low), high); }
 
-// --- activations
-// -----------------------------------------------------------------------------------------------------------
+// --- activations -----------------------------------------------------------------------------------------------------
 
 namespace {
 // dy·f'(x): one kernel in an ordinary sweep, the composition when the gradient is to be differentiated again.
@@ -510,7 +481,9 @@ template <class F>
 auto activation_backward(BinaryOp grad_op, const Tensor& x, F derivative) {
   return [grad_op, x, derivative](const Tensor& dy) -> Grads {
     if (grad_enabled()) return {mul(dy, derivative(x))};
-    return {apply("activation_backward", grad_op, x, dy, dy.dtype())};
+    Tensor dx = detail::gradient_like(x);
+    WEFT_KERNEL(x.device(), binary, grad_op, x, dy, dx);
+    return {dx};
   };
 }
 }  // namespace

@@ -7,8 +7,8 @@
 
 namespace weft {
 
-// --- arithmetic: a ∘ b
-// -------------------------------------------------------------------------------------------------
+// --- arithmetic: a ∘ b -----------------------------------------------------------------------------------------------
+/// a + b, a - b, a·b.
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor add(const Tensor& a, Scalar b);
 Tensor sub(const Tensor& a, const Tensor& b);
@@ -36,12 +36,10 @@ Tensor remainder(const Tensor& a, Scalar b);
 /// a / b rounded down, as Python's //; an integer divided by 0 gives 0. non_differentiable
 Tensor floor_divide(const Tensor& a, const Tensor& b);
 Tensor floor_divide(const Tensor& a, Scalar b);
+/// The angle of the point (b, a), from -π to π.
 Tensor atan2(const Tensor& a, const Tensor& b);
 /// a + b·c for floating tensors that broadcast together, in one pass.
 Tensor addcmul(const Tensor& a, const Tensor& b, const Tensor& c);
-/// a·(b + c) for floating tensors, throws for others: one walk over memory each way where they share shape and dtype;
-/// else they broadcast and promote as in mul and add.
-Tensor mul_sum(const Tensor& a, const Tensor& b, const Tensor& c);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator+(const Tensor& a, Scalar b) { return add(a, b); }
@@ -56,8 +54,7 @@ inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
 inline Tensor operator/(const Tensor& a, Scalar b) { return div(a, b); }
 inline Tensor operator/(Scalar a, const Tensor& b) { return div(a, b); }
 
-// --- comparisons and logic: boolean results; non_differentiable
-// ----------------------------------------------------------
+// --- comparisons and logic: boolean results; non_differentiable ------------------------------------------------------
 Tensor eq(const Tensor& a, const Tensor& b);           ///< non_differentiable
 Tensor eq(const Tensor& a, Scalar b);                  ///< non_differentiable
 Tensor ne(const Tensor& a, const Tensor& b);           ///< non_differentiable
@@ -85,8 +82,7 @@ Tensor where(const Tensor& condition, Scalar a, const Tensor& b);
 /// x with value where mask (boolean, broadcasts to x) is true.
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Scalar value);
 
-// --- functions of one tensor
-// -----------------------------------------------------------------------------------------------
+// --- functions of one tensor -----------------------------------------------------------------------------------------
 Tensor neg(const Tensor& x);
 inline Tensor operator-(const Tensor& x) { return neg(x); }
 Tensor abs(const Tensor& x);   ///< gradient 0 at 0
@@ -127,13 +123,14 @@ Tensor clamp(const Tensor& x, Scalar low, Scalar high);
 Tensor clamp_min(const Tensor& x, Scalar low);
 Tensor clamp_max(const Tensor& x, Scalar high);
 
-// --- activations
-// -------------------------------------------------------------------------------------------------------------
+// --- activations -----------------------------------------------------------------------------------------------------
 Tensor sigmoid(const Tensor& x);
 Tensor softplus(const Tensor& x);     ///< log(1 + eˣ)
 Tensor log_sigmoid(const Tensor& x);  ///< log(sigmoid(x)), without overflow
 Tensor relu(const Tensor& x);
+/// x, below 0 negative_slope·x.
 Tensor leaky_relu(const Tensor& x, double negative_slope = 0.01);
+/// x, below 0 alpha·(eˣ - 1). Source: arXiv:1511.07289.
 Tensor elu(const Tensor& x, double alpha = 1.0);
 /// x·Φ(x), with the normal distribution function Φ (arXiv:1606.08415).
 Tensor gelu(const Tensor& x);

@@ -56,16 +56,6 @@ void addcmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
                    [&]<class C>(Type<C>) { map<C, C, C>([](C p, C q, C r) { return p + q * r; }, a, b, c, y); });
 }
 
-void mul_sum(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
-  dispatch_compute(y.dtype(),
-                   [&]<class C>(Type<C>) { map<C, C, C>([](C p, C q, C r) { return p * (q + r); }, a, b, c, y); });
-}
-
-void mul_sum_backward(const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& dy, Tensor& da, Tensor& dsum) {
-  mul_sum(dy, b, c, da);
-  binary(BinaryOp::mul, dy, a, dsum);
-}
-
 void sum_product(const Tensor& a, const Tensor& b, Tensor& y) {
   Tensor product = empty(a.shape(), promote(a.dtype(), b.dtype()), a.device());
   binary(BinaryOp::mul, a, b, product);

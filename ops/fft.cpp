@@ -23,8 +23,7 @@ WEFT_DECLARE_KERNEL(fft_conv_backward, const Tensor& u, const Tensor& k, const T
                     const Tensor& gate, const Tensor& dy, Tensor& du, Tensor& dk, Tensor& dk_rev, Tensor& dd,
                     Tensor& dgate)
 
-// --- transforms: each is the other's gradient, up to the weight of a bin
-// -------------------------------------------------------------------------------------------------
+// --- transforms: each is the other's gradient, up to the weight of a bin ---------------------------------------------
 
 namespace {
 
@@ -102,8 +101,7 @@ Tensor irfft(const Tensor& x0, std::optional<int64_t> n0, int64_t dim, FftNorm n
   return movedim(reshape(irfft_rows(reshape(x, {rows, length, 2}), n, fft_scale(norm, true, n)), shape), -1, dim);
 }
 
-// --- long convolution
-// -------------------------------------------------------------------------------------------------
+// --- long convolution ------------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -7,12 +7,6 @@
 
 namespace weft {
 
-// y = value·f(gate): floating tensors of one shape and dtype, any strides.
-WEFT_DECLARE_KERNEL(glu, Gate f, const Tensor& value, const Tensor& gate, Tensor& y)
-// dvalue = dy·f(gate), dgate = dy·value·f'(gate).
-WEFT_DECLARE_KERNEL(glu_backward, Gate f, const Tensor& value, const Tensor& gate, const Tensor& dy, Tensor& dvalue,
-                    Tensor& dgate)
-
 namespace {
 
 Tensor half(const Tensor& x, int64_t dim, int which) {
@@ -48,8 +42,8 @@ Tensor gated(const char* name, Gate f, const Tensor& x, int64_t dim) {
       return {cat(grad({compose(f, value, gate)}, {value, gate}, {dy}, {.create_graph = true}), dim)};
     }
     const Tensor in = x.detach(), dx = empty_like(in);
-    Tensor dvalue = half(dx, dim, 0), dgate = half(dx, dim, 1);
-    WEFT_KERNEL(in.device(), glu_backward, f, half(in, dim, 0), half(in, dim, 1), dy, dvalue, dgate);
+    Tensor dvalue = half(dx, dim, 0), dgate = half(dx, dim, 1), none;
+    WEFT_KERNEL(in.device(), glu_backward, f, half(in, dim, 0), half(in, dim, 1), dy, dvalue, dgate, none);
     return {dx};
   });
 }

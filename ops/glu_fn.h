@@ -2,10 +2,17 @@
 #pragma once
 
 #include <weft/ops/elementwise_fn.h>
+#include <weft/ops/kernel.h>
 
 namespace weft {
 
 enum class Gate : uint8_t { sigmoid, gelu, silu, relu };
+
+// y = value·f(gate): floating tensors of one shape and dtype, any strides.
+WEFT_DECLARE_KERNEL(glu, Gate f, const Tensor& value, const Tensor& gate, Tensor& y)
+// dvalue = dy·f(gate), dgate = dy·value·f'(gate); y, unless it is undefined, is made once more.
+WEFT_DECLARE_KERNEL(glu_backward, Gate f, const Tensor& value, const Tensor& gate, const Tensor& dy, Tensor& dvalue,
+                    Tensor& dgate, Tensor& y)
 
 namespace fn {
 

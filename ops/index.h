@@ -10,8 +10,7 @@
 
 namespace weft {
 
-// --- reading
-// ---------------------------------------------------------------------------------------------------------------
+// --- reading ---------------------------------------------------------------------------------------------------------
 /// y[i][j][k] = x[i][index[i][j][k]][k] for dim 1 of three. index has x's number of dimensions and may be smaller in
 /// the others.
 Tensor gather(const Tensor& x, int64_t dim, const Tensor& index);
@@ -38,8 +37,7 @@ Tensor nonzero(const Tensor& x);
 /// non_differentiable
 Tensor one_hot(const Tensor& ids, int64_t num_classes = -1);
 
-// --- writing: the result is x with some elements changed; x itself stays
-// -------------------------------------------------------
+// --- writing: the result is x with some elements changed; x itself stays ---------------------------------------------
 /// y[i][index[i][j][k]][k] = src[i][j][k] for dim 1 of three; src may be larger than index. Of several values for one
 /// place the last stays, and alone gets the gradient.
 Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src);

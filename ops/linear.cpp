@@ -1,6 +1,7 @@
 #include <weft/autograd/autograd.h>
 #include <weft/autograd/node.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/glu_fn.h>
 #include <weft/ops/kernel.h>
 #include <weft/ops/linear.h>
 #include <weft/ops/matmul.h>
@@ -47,6 +48,16 @@ Tensor activate(const Tensor& x, Activation activation) {
 
 // --- operands -------------------------------------------------------------------------------------------------------
 
+// A matrix that the kernels take: rows of stride 1, or for a weight columns.
+Tensor row_major(const Tensor& x) {
+  return (x.strides()[1] == 1 || x.size(1) == 1) && (x.strides()[0] >= x.size(1) || x.size(0) == 1) ? x
+                                                                                                    : x.contiguous();
+}
+Tensor weight_operand(const Tensor& w) {
+  const bool columns = w.strides()[0] == 1 && w.strides()[1] >= w.size(0);
+  return columns ? w : row_major(w);
+}
+
 // x and the parameters of one layer in the dtype that is computed in, with their histories; and what dtype the
 // gradients have: that of what the caller gave.
 struct Layer {
@@ -60,6 +71,12 @@ struct Layer {
         bias_dtype(b.defined() ? b.dtype() : w.dtype()) {}
   bool trains_weight() const { return weight.requires_grad(); }
   bool trains_bias() const { return bias.defined() && bias.requires_grad(); }
+
+  // y = activation(x·weightᵀ + bias), not recorded; pre, if defined, gets the activation's argument.
+  void forward(const Tensor& x, Activation activation, Tensor& y, Tensor& pre) const {
+    WEFT_KERNEL(x.device(), linear_forward, x, weight_operand(weight.detach()),
+                bias.defined() ? bias.detach().contiguous() : bias, activation, y, pre);
+  }
 };
 
 void check_layer(const char* op, const Shape& x, const Tensor& w, const Tensor& b) {
@@ -75,16 +92,6 @@ void check_dtypes(const char* op, const Tensor& x, const Layer& l) {
         l.bias.defined() ? l.bias.dtype() : l.weight.dtype());
 }
 
-// A matrix that the kernels take: rows of stride 1, or for a weight columns.
-Tensor row_major(const Tensor& x) {
-  return (x.strides()[1] == 1 || x.size(1) == 1) && (x.strides()[0] >= x.size(1) || x.size(0) == 1) ? x
-                                                                                                    : x.contiguous();
-}
-Tensor weight_operand(const Tensor& w) {
-  const bool columns = w.strides()[0] == 1 && w.strides()[1] >= w.size(0);
-  return columns ? w : row_major(w);
-}
-
 // x: [..., n] as [r, n], outside the graph.
 Tensor rows_of(const Tensor& x) {
   const int64_t r = Shape(x.shape().begin(), x.shape().end() - 1).numel();
@@ -98,16 +105,9 @@ Shape with_last(Shape shape, int64_t n) {
 
 // --- the parts of a backward pass -----------------------------------------------------------------------------------
 
-// dy, saved: [..., n] each, n of equal size, beside each other in the result: [r, out]
-Tensor activation_grad(const Tensors& dy, const Tensors& saved, Activation activation, Tensor& db) {
-  const Tensor first = rows_of(dy[0]);
-  const int64_t n = first.size(1);
-  Tensor dz = empty({first.size(0), n * static_cast<int64_t>(dy.size())}, first.dtype(), first.device());
-  for (size_t i = 0; i < dy.size(); ++i) {
-    const auto at = static_cast<int64_t>(i) * n;
-    Tensor part = narrow(dz, 1, at, n), sums = db.defined() ? narrow(db, 0, at, n) : db;
-    WEFT_KERNEL(dz.device(), linear_activation_grad, rows_of(dy[i]), rows_of(saved[i]), activation, part, sums);
-  }
+Tensor activation_grad(const Tensor& dy, const Tensor& saved, Activation activation, Tensor& db) {
+  Tensor dz = empty(dy.shape(), dy.dtype(), dy.device());
+  WEFT_KERNEL(dz.device(), linear_activation_grad, dy, saved, activation, dz, db);
   return dz;
 }
 
@@ -162,17 +162,12 @@ Tensor composed_rows(const Tensor& x) {
 
 // --- linear ---------------------------------------------------------------------------------------------------------
 
-namespace {
-
-// linear() in parts along the last dimension, views of one result. dz, the gradient of the activation's argument, is
-// whole again.
-Tensors dense(const char* name, const Tensor& x0, const Tensor& weight, const Tensor& bias, Activation activation,
-              int64_t parts) {
-  check_layer(name, x0.shape(), weight, bias);
-  check_same_device(name, {&x0, &weight, &bias});
+Tensor linear(const Tensor& x0, const Tensor& weight, const Tensor& bias, Activation activation) {
+  check_layer("linear", x0.shape(), weight, bias);
+  check_same_device("linear", {&x0, &weight, &bias});
   const Tensor x = Autocast::apply(x0);
   const Layer layer(weight, bias);
-  check_dtypes(name, x, layer);
+  check_dtypes("linear", x, layer);
   const bool has_activation = activation != Activation::none;
 
   // What the gradient of the activation is computed from: its argument, but for relu its result.
@@ -181,43 +176,67 @@ Tensors dense(const char* name, const Tensor& x0, const Tensor& weight, const Te
   const Tensor rows = rows_of(x);
   Tensor y = empty({rows.size(0), weight.size(0)}, x.dtype(), x.device());
   Tensor pre = keeps_argument ? empty_like(y) : Tensor();
-  WEFT_KERNEL(x.device(), linear_forward, rows, weight_operand(layer.weight.detach()),
-              layer.bias.defined() ? layer.bias.detach().contiguous() : layer.bias, activation, y, pre);
+  layer.forward(rows, activation, y, pre);
 
-  // saved: as dy, where there is an activation
-  auto backward = [x, layer, activation, has_activation, x_dtype = x0.dtype()](const Tensors& dy,
-                                                                               const Tensors& saved) -> Grads {
+  // saved: [r, out], where there is an activation
+  auto backward = [x, layer, activation, has_activation, x_dtype = x0.dtype()](const Tensor& dy,
+                                                                               const Tensor& saved) -> Grads {
     Grads g(3);
     if (grad_enabled()) {
       const Tensor r = composed_rows(x);
-      const Tensor dz = Composed(r, layer, activation).through(composed_rows(detail::joined(dy, -1)));
+      const Tensor dz = Composed(r, layer, activation).through(composed_rows(dy));
       if (x.requires_grad()) g[0] = reshape(matmul(dz, layer.weight), x.shape());
       Composed::parameters(dz, r, layer, g[1], g[2]);
       return g;
     }
-    if (has_activation && layer.trains_bias()) g[2] = empty(layer.bias.shape(), layer.bias_dtype, dy[0].device());
-    const Tensor dz = has_activation ? activation_grad(dy, saved, activation, g[2]) : rows_of(detail::joined(dy, -1));
+    if (has_activation && layer.trains_bias()) g[2] = empty(layer.bias.shape(), layer.bias_dtype, dy.device());
+    const Tensor dz = has_activation ? activation_grad(rows_of(dy), saved, activation, g[2]) : rows_of(dy);
     if (x.requires_grad()) g[0] = reshape(input_grad(dz, layer.weight, x_dtype), x.shape());
     parameter_grads(dz, rows_of(x), layer, g[1], g[2], has_activation);
     return g;
   };
-  const auto in_parts = [parts](const Tensor& t) { return parts == 1 ? Tensors{t} : chunk(t, parts, -1); };
-  const Tensors out = in_parts(reshape(y, with_last(x.shape(), weight.size(0))));
-  if (activation == Activation::relu) return record(name, out, {x0, weight, bias}, backward);  // asks for its output
-  const Tensors saved = pre.defined() ? in_parts(pre) : Tensors();
-  return record(name, out, {x0, weight, bias}, [backward, saved](const Tensors& dy) { return backward(dy, saved); });
+  const Tensor out = reshape(y, with_last(x.shape(), weight.size(0)));
+  if (activation == Activation::relu)  // asks for its output
+    return record("linear", out, {x0, weight, bias},
+                  [backward](const Tensor& dy, const Tensor& result) { return backward(dy, rows_of(result)); });
+  return record("linear", out, {x0, weight, bias}, [backward, pre](const Tensor& dy) { return backward(dy, pre); });
 }
 
-}  // namespace
+Tensor swiglu_linear(const Tensor& value0, const Tensor& gate0, const Tensor& weight, const Tensor& bias) {
+  const char* name = "swiglu_linear";
+  check(value0.shape() == gate0.shape(), name, ": value ", value0.shape(), " and gate ", gate0.shape(),
+        " differ in shape");
+  check_layer(name, value0.shape(), weight, bias);
+  check_same_device(name, {&value0, &gate0, &weight, &bias});
+  const Tensor value = Autocast::apply(value0), gate = Autocast::apply(gate0);
+  const Layer layer(weight, bias);
+  check_dtypes(name, value, layer);
+  check_dtypes(name, gate, layer);
 
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation) {
-  return dense("linear", x, weight, bias, activation, 1)[0];
-}
-
-Tensors linear_chunk(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t n, Activation activation) {
-  check(weight.dim() == 2 && n > 0 && weight.size(0) > 0 && weight.size(0) % n == 0, "linear_chunk: weight ",
-        weight.shape(), " does not split into ", n, " equal parts");
-  return dense("linear_chunk", x, weight, bias, activation, n);
+  Tensor h = empty(value.shape(), value.dtype(), value.device()), none;
+  WEFT_KERNEL(h.device(), glu, Gate::silu, value.detach(), gate.detach(), h);
+  const Tensor rows = rows_of(h);
+  Tensor y = empty({rows.size(0), weight.size(0)}, h.dtype(), h.device());
+  layer.forward(rows, Activation::none, y, none);
+  y = reshape(y, with_last(value.shape(), weight.size(0)));
+  return record(name, y, {value0, gate0, weight, bias}, [value, gate, layer](const Tensor& dy0) -> Grads {
+    Grads g(4);
+    if (grad_enabled()) {
+      const Tensor f = silu(gate), dy = composed_rows(dy0);
+      const Tensor dh = reshape(matmul(dy, layer.weight), value.shape()), df = mul(dh, value);
+      g[0] = mul(dh, f);
+      if (gate.requires_grad()) g[1] = f.grad_fn()->backward({df}, {f})[0];
+      Composed::parameters(dy, composed_rows(mul(value, f)), layer, g[2], g[3]);
+      return g;
+    }
+    const Tensor dy = rows_of(dy0);
+    const Tensor dh = reshape(input_grad(dy, layer.weight, dy.dtype()), value.shape());
+    Tensor again = empty_like(dh);
+    g[0] = detail::gradient_like(value), g[1] = detail::gradient_like(gate);
+    WEFT_KERNEL(dh.device(), glu_backward, Gate::silu, value.detach(), gate.detach(), dh, g[0], g[1], again);
+    parameter_grads(dy, rows_of(again), layer, g[2], g[3]);
+    return g;
+  });
 }
 
 // --- mlp ------------------------------------------------------------------------------------------------------------
@@ -235,16 +254,12 @@ Tensor mlp(const Tensor& x0, const Tensor& weight1, const Tensor& bias1, const T
 
   const bool differentiates = detail::must_record({x0, weight1, bias1, weight2, bias2});
   const bool keeps_argument = differentiates && activation != Activation::none && activation != Activation::relu;
-  const auto forward = [](const Tensor& in, const Layer& l, Activation a, Tensor& y, Tensor& pre) {
-    WEFT_KERNEL(in.device(), linear_forward, in, weight_operand(l.weight.detach()),
-                l.bias.defined() ? l.bias.detach().contiguous() : l.bias, a, y, pre);
-  };
   const Tensor rows = rows_of(x);
   Tensor h = empty({rows.size(0), weight1.size(0)}, x.dtype(), x.device());  // [r, hidden]
   Tensor y = empty({rows.size(0), weight2.size(0)}, x.dtype(), x.device());
   Tensor pre = keeps_argument ? empty_like(h) : Tensor(), none;
-  forward(rows, first, activation, h, pre);
-  forward(h, second, Activation::none, y, none);
+  first.forward(rows, activation, h, pre);
+  second.forward(h, Activation::none, y, none);
   const bool again = options.recompute && keeps_argument;
   if (again) h = {};
 

@@ -13,11 +13,9 @@ enum class Activation : uint8_t { none, relu, gelu, gelu_tanh, silu };
 /// Autocast computes in a half type.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
-/// linear(...) in n equal parts along the last dimension, as chunk() gives them: x [..., in], weight [n·part, in] → n
-/// tensors [..., part], views of one result. Their gradients go through the activation into one buffer, without being
-/// joined before. Throws unless n divides the features.
-Tensors linear_chunk(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t n,
-                     Activation activation = Activation::none);
+/// linear(value·silu(gate), weight, bias), the last map of a gated unit. value, gate: [..., in] → [..., out]. The
+/// product is not kept for the backward pass, which makes it again on the way.
+Tensor swiglu_linear(const Tensor& value, const Tensor& gate, const Tensor& weight, const Tensor& bias = {});
 
 struct MlpOptions {
   Activation activation = Activation::gelu;

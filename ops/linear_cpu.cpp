@@ -7,7 +7,7 @@
 
 namespace weft::cpu {
 
-void matmul(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y);
+void matmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y);
 
 namespace {
 
@@ -21,7 +21,7 @@ Tensor flipped(const Tensor& x) {
 
 void product(const Tensor& a, const Tensor& b, const Tensor& y) {
   Tensor out = one(y);
-  matmul(one(a), one(b), false, out);
+  matmul(one(a), one(b), {}, out);
 }
 
 // f(activation, its gradient) as functions of numbers.

@@ -7,22 +7,11 @@ namespace weft::cpu {
 
 namespace {
 
-constexpr int64_t kStep = 512;  // exponentials made at a time, summed while in the L1 cache
-
 // -inf where every entry is.
 template <class C>
 C log_sum_exp(const C* x, int64_t n) {
   const C top = max_of<C>(n, [&](int64_t i) { return x[i]; });
-  if (top == -std::numeric_limits<C>::infinity()) return top;
-  C total = 0;
-  C e[kStep];
-  for (int64_t at = 0; at < n; at += kStep) {
-    const int64_t m = std::min(kStep, n - at);
-    const C* in = x + at;
-    for (int64_t i = 0; i < m; ++i) e[i] = vexp(in[i] - top);
-    total += sum_of<C>(m, [&](int64_t i) { return e[i]; });
-  }
-  return top + std::log(total);
+  return top == -std::numeric_limits<C>::infinity() ? top : top + std::log(sum_of_exp(x, n, top));
 }
 
 // How much of a row's target lies on the class itself (on) and on every class (all), before class weights.

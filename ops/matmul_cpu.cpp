@@ -34,17 +34,17 @@ Operand<T> operand(const Tensor& x) {
 }
 
 template <class T>
-void product(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
+void product(const Tensor& a, const Tensor& b, const Tensor& start, Tensor& y) {
   const int64_t batch = y.shape()[0], m = y.shape()[1], n = y.shape()[2], k = a.shape()[2];
   const Operand<T> x = operand<T>(a), w = operand<T>(b);
   const bool direct = y.dtype() == dtype_of<T>();
   Tensor c = direct ? y : empty_like(y, dtype_of<T>());
-  if (accumulate && !direct) map<T, T>([](T v) { return v; }, y, c);
+  if (start.defined() && start.raw_data() != c.raw_data()) map<T, T>([](T v) { return v; }, start, c);
   T* out = c.data<T>();
   const int64_t c_batch = c.strides()[0], c_row = c.strides()[1];
   auto one = [&](auto&& f, int64_t i) {
     f(x.transposed, w.transposed, m, n, k, T(1), x.data + i * x.batch_stride, x.ld, w.data + i * w.batch_stride, w.ld,
-      accumulate ? T(1) : T(0), out + i * c_batch, std::max(c_row, n));
+      start.defined() ? T(1) : T(0), out + i * c_batch, std::max(c_row, n));
   };
   if (batch == 1) {
     one(gemm<T>, 0);
@@ -64,7 +64,7 @@ void product(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
 }
 
 // Integers: the plain loop, exact in int64.
-void integer_product(const Tensor& a, const Tensor& b, Tensor& y) {
+void integer_product(const Tensor& a, const Tensor& b, const Tensor& start, Tensor& y) {
   const int64_t batch = y.shape()[0], m = y.shape()[1], n = y.shape()[2], k = a.shape()[2];
   auto wide = [](const Tensor& x) {
     Tensor w = empty_like(x, int64);
@@ -72,14 +72,14 @@ void integer_product(const Tensor& a, const Tensor& b, Tensor& y) {
     return w;
   };
   const Tensor x = wide(a), w = wide(b);
-  Tensor c = empty_like(y, int64);
+  Tensor c = start.defined() ? wide(start) : empty_like(y, int64);
   parallel_for(batch * m, std::max<int64_t>(1, kGrain / std::max<int64_t>(n * k, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t i = r / m;
       const int64_t* row = x.data<int64_t>() + (x.shape()[0] == 1 ? r % m : r) * k;
       const int64_t* matrix = w.data<int64_t>() + (w.shape()[0] == 1 ? 0 : i * k * n);
       int64_t* out = c.data<int64_t>() + r * n;
-      std::fill(out, out + n, 0);
+      if (!start.defined()) std::fill(out, out + n, 0);
       for (int64_t p = 0; p < k; ++p) {
         for (int64_t j = 0; j < n; ++j) out[j] += row[p] * matrix[p * n + j];
       }
@@ -90,14 +90,14 @@ void integer_product(const Tensor& a, const Tensor& b, Tensor& y) {
 
 }  // namespace
 
-void matmul(const Tensor& a, const Tensor& b, bool accumulate, Tensor& y) {
+void matmul(const Tensor& a, const Tensor& b, const Tensor& c, Tensor& y) {
   if (y.numel() == 0) return;
   if (y.dtype() == float64)
-    product<double>(a, b, accumulate, y);
+    product<double>(a, b, c, y);
   else if (y.is_floating())
-    product<float>(a, b, accumulate, y);
+    product<float>(a, b, c, y);
   else
-    integer_product(a, b, y);
+    integer_product(a, b, c, y);
 }
 
 }  // namespace weft::cpu

@@ -14,11 +14,11 @@ namespace weft {
 // x, y: contiguous, rows of n elements; weight, bias: n elements of any strides and floating dtype, or undefined.
 // stats: [2, rows] in the compute type, mean and r. Where residual is defined, it has x's shape, dtype and layout, and
 // what is normalised is sum = x + residual, rounded to its dtype; else sum is undefined.
-WEFT_DECLARE_KERNEL(norm, NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight,
-                    const Tensor& bias, double eps, Tensor& sum, Tensor& y, Tensor& stats)
+WEFT_DECLARE_KERNEL(norm, const NormArgs& args, const Tensor& x, const Tensor& residual, int64_t n,
+                    const Tensor& weight, const Tensor& bias, Tensor& sum, Tensor& y, Tensor& stats)
 // x: what was normalised. dx gets the gradient that comes through y, plus dsum where that is defined. dweight, dbias:
 // [n] in the compute type, or undefined where not wanted; they are summed in an order that depends on the shape alone.
-WEFT_DECLARE_KERNEL(norm_backward, NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, double eps,
+WEFT_DECLARE_KERNEL(norm_backward, const NormArgs& args, const Tensor& x, int64_t n, const Tensor& weight,
                     const Tensor& stats, const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight,
                     Tensor& dbias)
 
@@ -26,10 +26,12 @@ namespace {
 
 DType compute_type(const Tensor& x) { return x.dtype() == float64 ? float64 : float32; }
 
-// The gradients as ops, for second order. As in the kernel: with x̂ = (x - mean)·r and h = dy·weight,
+// The gradients as ops, for second order. As in the kernel: with x̂ = (x - mean)·r and h = dy·(weight + offset),
 // dx = r·(h - mean(h) - x̂·mean(h·x̂)), where the terms that come from mean and r are left out if those are constant.
-Grads composed_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, const Shape& bias_shape,
-                        double eps, const Tensor& dy0) {
+Grads composed_backward(const NormArgs& args, const Tensor& x, int64_t n, const Tensor& weight, const Shape& bias_shape,
+                        const Tensor& dy0) {
+  const NormKind kind = args.kind;
+  const double eps = args.eps;
   const DType c = compute_type(x);
   const Shape rows{x.numel() / n, n};
   const Tensor dy = reshape(dy0, rows).to(c), xr = reshape(x, rows).to(c);
@@ -41,7 +43,7 @@ Grads composed_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor&
   const Tensor r =
       limited ? where(live, rsqrt(where(live, power, 1.0)), 1 / eps) : rsqrt(add(power, eps));  // [rows, 1]
   const Tensor hat = mul(centred, r);
-  const Tensor h = weight.defined() ? mul(dy, reshape(weight, {weight.numel()}).to(c)) : dy;
+  const Tensor h = weight.defined() ? mul(dy, add(reshape(weight, {weight.numel()}).to(c), args.offset)) : dy;
   Tensor along = sum(mul(h, hat), -1, keepdim);
   if (kind != NormKind::l2) along = mul(along, 1.0 / static_cast<double>(n));
   if (limited) along = where(live, along, 0.0);
@@ -58,18 +60,17 @@ Grads composed_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor&
 
 // What a backward pass knows of its forward pass.
 struct Normed {
-  NormKind kind;
+  NormArgs args;
   int64_t n;
   Tensor weight, gain;  // gain: weight with n elements, outside the graph
   Shape bias_shape;
-  double eps;
   Tensor stats;
   bool needs_weight, needs_bias;
 
   // By x (what was normalised), weight and bias; dsum is added to the first.
   Grads backward(const Tensor& x, const Tensor& dy0, const Tensor& dsum) const {
     if (grad_enabled()) {
-      Grads g = composed_backward(kind, x, n, weight, bias_shape, eps, dy0);
+      Grads g = composed_backward(args, x, n, weight, bias_shape, dy0);
       if (dsum.defined()) g[0] = add(g[0], dsum);
       return g;
     }
@@ -77,32 +78,31 @@ struct Normed {
     Tensor dx = empty_like(x);
     Tensor dw = needs_weight ? empty(gain.shape(), c, x.device()) : Tensor();
     Tensor db = needs_bias ? empty(bias_shape, c, x.device()) : Tensor();
-    WEFT_KERNEL(x.device(), norm_backward, kind, x, n, gain, eps, stats, dy0.contiguous(),
+    WEFT_KERNEL(x.device(), norm_backward, args, x, n, gain, stats, dy0.contiguous(),
                 dsum.defined() ? dsum.contiguous() : dsum, dx, dw, db);
     return {dx, dw, db};
   }
 };
 
 // Normalises x, or sum = x + residual where that is defined; all contiguous. weight: n elements, or one for all.
-Normed normalise(NormKind kind, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight,
-                 const Tensor& bias, double eps, Tensor& sum, Tensor& y) {
+Normed normalise(const NormArgs& args, const Tensor& x, const Tensor& residual, int64_t n, const Tensor& weight,
+                 const Tensor& bias, Tensor& sum, Tensor& y) {
   const DType c = compute_type(x);
   const Tensor gain = !weight.defined() ? weight : weight.numel() != n ? expand(weight.detach(), {n}) : weight.detach();
-  Normed out{kind,
+  Normed out{args,
              n,
              weight,
              gain,
              bias.defined() ? bias.shape() : Shape{n},
-             eps,
              empty({2, x.numel() / n}, c, x.device()),
              weight.defined() && weight.requires_grad(),
              bias.defined() && bias.requires_grad()};
-  WEFT_KERNEL(x.device(), norm, kind, x, residual, n, gain, bias, eps, sum, y, out.stats);
+  WEFT_KERNEL(x.device(), norm, args, x, residual, n, gain, bias, sum, y, out.stats);
   return out;
 }
 
-Tensor apply(const char* name, NormKind kind, const Tensor& x0, int64_t n, const Tensor& weight, const Tensor& bias,
-             double eps) {
+Tensor apply(const char* name, const NormArgs& args, const Tensor& x0, int64_t n, const Tensor& weight,
+             const Tensor& bias) {
   check_same_device(name, {&x0, &weight, &bias});
   const Tensor x = x0.contiguous();
   if (x.numel() == 0) {  // nothing to take statistics of, but the graph goes on
@@ -111,22 +111,22 @@ Tensor apply(const char* name, NormKind kind, const Tensor& x0, int64_t n, const
     return bias.defined() ? add(y, mul(sum(bias), 0.0)).to(x.dtype()) : y.to(x.dtype());
   }
   Tensor y = empty_like(x), none;
-  const Normed normed = normalise(kind, x, {}, n, weight, bias, eps, none, y);
+  const Normed normed = normalise(args, x, {}, n, weight, bias, none, y);
   return record(name, y, {x, weight, bias},
                 [normed, x](const Tensor& dy) -> Grads { return normed.backward(x, dy, {}); });
 }
 
 // {x + residual, the norm of that}
-std::pair<Tensor, Tensor> apply_to_sum(const char* name, NormKind kind, const Tensor& x0, const Tensor& residual0,
-                                       int64_t n, const Tensor& weight, const Tensor& bias, double eps) {
+std::pair<Tensor, Tensor> apply_to_sum(const char* name, const NormArgs& args, const Tensor& x0,
+                                       const Tensor& residual0, int64_t n, const Tensor& weight, const Tensor& bias) {
   check_same_device(name, {&x0, &residual0, &weight, &bias});
   if (x0.dtype() != residual0.dtype() || x0.numel() == 0) {
     const Tensor s = add(x0, residual0);
-    return {s, apply(name, kind, s, n, weight, bias, eps)};
+    return {s, apply(name, args, s, n, weight, bias)};
   }
   const Tensor x = x0.contiguous(), residual = residual0.contiguous();
   Tensor s = empty_like(x), y = empty_like(x);
-  const Normed normed = normalise(kind, x, residual, n, weight, bias, eps, s, y);
+  const Normed normed = normalise(args, x, residual, n, weight, bias, s, y);
   const Tensors out =
       record(name, {s, y}, {x, residual, weight, bias}, [normed](const Tensors& dy, const Tensors& results) -> Grads {
         const Grads g = normed.backward(results[0], dy[1], dy[0]);
@@ -158,17 +158,17 @@ void check_sum(const char* name, const Tensor& x, const Tensor& residual) {
 
 }  // namespace
 
-Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, const Tensor& bias,
-                  double eps) {
+Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, const Tensor& bias, double eps,
+                  double weight_offset) {
   const int64_t n = row_size("layer_norm", x, normalized_shape, weight, bias);
-  return apply("layer_norm", NormKind::layer, x, n, weight, bias, eps);
+  return apply("layer_norm", {NormKind::layer, eps, weight_offset}, x, n, weight, bias);
 }
 
 std::pair<Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
-                                         const Tensor& weight, const Tensor& bias, double eps) {
+                                         const Tensor& weight, const Tensor& bias, double eps, double weight_offset) {
   check_sum("add_layer_norm", x, residual);
   const int64_t n = row_size("add_layer_norm", x, normalized_shape, weight, bias);
-  return apply_to_sum("add_layer_norm", NormKind::layer, x, residual, n, weight, bias, eps);
+  return apply_to_sum("add_layer_norm", {NormKind::layer, eps, weight_offset}, x, residual, n, weight, bias);
 }
 
 namespace {
@@ -182,14 +182,14 @@ double spacing(const Tensor& x) {
 
 Tensor rms_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, std::optional<double> eps) {
   const int64_t n = row_size("rms_norm", x, normalized_shape, weight, {});
-  return apply("rms_norm", NormKind::rms, x, n, weight, {}, eps.value_or(spacing(x)));
+  return apply("rms_norm", {NormKind::rms, eps.value_or(spacing(x))}, x, n, weight, {});
 }
 
 std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
                                        const Tensor& weight, std::optional<double> eps) {
   check_sum("add_rms_norm", x, residual);
   const int64_t n = row_size("add_rms_norm", x, normalized_shape, weight, {});
-  return apply_to_sum("add_rms_norm", NormKind::rms, x, residual, n, weight, {}, eps.value_or(spacing(x)));
+  return apply_to_sum("add_rms_norm", {NormKind::rms, eps.value_or(spacing(x))}, x, residual, n, weight, {});
 }
 
 namespace {
@@ -205,13 +205,13 @@ void check_scale(const char* name, const Tensor& x, const Tensor& gain) {
 
 Tensor scale_norm(const Tensor& x, const Tensor& gain, double eps) {
   check_scale("scale_norm", x, gain);
-  return apply("scale_norm", NormKind::scale, x, x.size(-1), gain, {}, eps);
+  return apply("scale_norm", {NormKind::scale, eps}, x, x.size(-1), gain, {});
 }
 
 std::pair<Tensor, Tensor> add_scale_norm(const Tensor& x, const Tensor& residual, const Tensor& gain, double eps) {
   check_sum("add_scale_norm", x, residual);
   check_scale("add_scale_norm", x, gain);
-  return apply_to_sum("add_scale_norm", NormKind::scale, x, residual, x.size(-1), gain, {}, eps);
+  return apply_to_sum("add_scale_norm", {NormKind::scale, eps}, x, residual, x.size(-1), gain, {});
 }
 
 Tensor normalize(const Tensor& x, int64_t dim, double eps) {
@@ -219,7 +219,7 @@ Tensor normalize(const Tensor& x, int64_t dim, double eps) {
   dim = wrap_dim(dim, x.dim(), "normalize");
   if (x.dim() == 0) return reshape(normalize(reshape(x, {1}), 0, eps), {});
   const Tensor rows = movedim(x, dim, -1);
-  return movedim(apply("normalize", NormKind::l2, rows, rows.size(-1), {}, {}, eps), -1, dim);
+  return movedim(apply("normalize", {NormKind::l2, eps}, rows, rows.size(-1), {}, {}), -1, dim);
 }
 
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
@@ -229,7 +229,7 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
   check(groups > 0 && channels % groups == 0, "group_norm: ", channels, " channels do not split into ", groups,
         " groups");
   const int64_t n = x.numel() == 0 ? 0 : x.numel() / (x.size(0) * groups);
-  Tensor y = apply("group_norm", NormKind::layer, x, n, {}, {}, eps);  // a group is contiguous in x
+  Tensor y = apply("group_norm", {NormKind::layer, eps}, x, n, {}, {});  // a group is contiguous in x
   Shape per_channel(static_cast<size_t>(x.dim() - 1), 1);
   per_channel[0] = channels;
   for (const auto& [what, p] : {std::pair{"weight", &weight}, {"bias", &bias}}) {

@@ -9,15 +9,17 @@
 
 namespace weft {
 
-/// (x - mean) / sqrt(variance + eps) · weight + bias over the last dimensions, whose sizes are normalized_shape.
-/// x: [..., *normalized_shape]; weight, bias: normalized_shape or undefined. Source: arXiv:1607.06450.
+/// (x - mean) / sqrt(variance + eps) · (weight + weight_offset) + bias over the last dimensions, whose sizes are
+/// normalized_shape. x: [..., *normalized_shape]; weight, bias: normalized_shape or undefined, then no offset counts.
+/// Source: arXiv:1607.06450.
 Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight = {}, const Tensor& bias = {},
-                  double eps = 1e-5);
+                  double eps = 1e-5, double weight_offset = 0);
 
 /// {x + residual, layer_norm(x + residual)}: a residual stream's next state and what the next layer takes of it, in one
 /// walk over memory each way where x and residual have one dtype. residual: x's shape.
 std::pair<Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor& residual, const Shape& normalized_shape,
-                                         const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5);
+                                         const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5,
+                                         double weight_offset = 0);
 
 /// x / sqrt(mean x² + eps) · weight over the last dimensions. Without eps: the spacing of 1 in the compute type, as in
 /// PyTorch. Source: arXiv:1910.07467.

@@ -28,14 +28,14 @@ void add(const Tensor& a, const Tensor& b, Tensor& sum) {
 
 }  // namespace
 
-void norm(NormKind kind, const Tensor& x0, const Tensor& residual, int64_t n, const Tensor& weight, const Tensor& bias,
-          double eps, Tensor& sum, Tensor& y, Tensor& stats) {
+void norm(const NormArgs& args, const Tensor& x0, const Tensor& residual, int64_t n, const Tensor& weight,
+          const Tensor& bias, Tensor& sum, Tensor& y, Tensor& stats) {
   if (residual.defined()) add(x0, residual, sum);
   const Tensor& x = residual.defined() ? sum : x0;
   const int64_t rows = x.numel() / n;
   dispatch_floating(x.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
-    const Vector<C> gain(weight, n, C(1)), shift(bias, n, C(0));
+    const Vector<C> gain(weight, n, C(1), args.offset), shift(bias, n, C(0));
     const C *w = gain.data(), *b = shift.data();
     const T* px = x.data<T>();
     T* py = y.data<T>();
@@ -45,7 +45,7 @@ void norm(NormKind kind, const Tensor& x0, const Tensor& residual, int64_t n, co
       vectorized([&] {
         for (int64_t row = begin; row < end; ++row) {
           const C* in = widen(px + row * n, n, buffer.data());
-          const auto [mean, r] = row_stats(kind, in, n, static_cast<C>(eps));
+          const auto [mean, r] = row_stats(args.kind, in, n, static_cast<C>(args.eps));
           C* out = row_out(py + row * n, buffer.data());
 #pragma GCC ivdep
           for (int64_t i = 0; i < n; ++i) out[i] = (in[i] - mean) * r * w[i] + b[i];
@@ -57,21 +57,22 @@ void norm(NormKind kind, const Tensor& x0, const Tensor& residual, int64_t n, co
   });
 }
 
-// With x̂ = (x - mean)·r and h = dy·weight: dx = r·(h - c1 - x̂·c2), where c1 = mean(h) if the mean was taken and
-// c2 = mean(h·x̂) (for l2 the sum; 0 where r is constant). dweight = Σ dy·x̂ and dbias = Σ dy over rows.
-void norm_backward(NormKind kind, const Tensor& x, int64_t n, const Tensor& weight, double eps, const Tensor& stats,
+// With x̂ = (x - mean)·r and h = dy·(weight + offset): dx = r·(h - c1 - x̂·c2), where c1 = mean(h) if the mean was taken
+// and c2 = mean(h·x̂) (for l2 the sum; 0 where r is constant). dweight = Σ dy·x̂ and dbias = Σ dy over rows.
+void norm_backward(const NormArgs& args, const Tensor& x, int64_t n, const Tensor& weight, const Tensor& stats,
                    const Tensor& dy, const Tensor& dsum, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+  const NormKind kind = args.kind;
   constexpr int64_t kBlocks = 64, kLeast = 16;  // blocks of rows with sums of their own; rows in the smallest
   const int64_t rows = x.numel() / n, block = std::max(kLeast, (rows + kBlocks - 1) / kBlocks);
   const int64_t blocks = (rows + block - 1) / block;
   const bool needs_w = dweight.defined(), needs_b = dbias.defined();
   dispatch_floating(x.dtype(), [&]<class T>(Type<T>) {
     using C = acc_t<T>;
-    const Vector<C> gain(weight, n, C(1));
+    const Vector<C> gain(weight, n, C(1), args.offset);
     const C* w = gain.data();
     const T *px = x.data<T>(), *pdy = dy.data<T>(), *more = dsum.defined() ? dsum.data<T>() : nullptr;
     T* pdx = dx.data<T>();
-    const C *means = stats.data<C>(), *rs = means + rows, most = C(1) / static_cast<C>(eps);
+    const C *means = stats.data<C>(), *rs = means + rows, most = C(1) / static_cast<C>(args.eps);
     const bool limited = kind == NormKind::scale || kind == NormKind::l2;
     std::vector<C> partial(static_cast<size_t>((needs_w + needs_b) * blocks * n));
     C *sums_w = partial.data(), *sums_b = sums_w + (needs_w ? blocks * n : 0);

@@ -7,8 +7,7 @@
 
 namespace weft {
 
-// --- views
-// -----------------------------------------------------------------------------------------------------------------
+// --- views -----------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -315,8 +314,7 @@ Tensor unfold(const Tensor& x, int64_t dim, int64_t size, int64_t step) {
                 [dim, n, step](const Tensor& dy) -> Grads { return {fold(dy, dim, n, step)}; });
 }
 
-// --- joining and splitting
-// -------------------------------------------------------------------------------------------------
+// --- joining and splitting -------------------------------------------------------------------------------------------
 
 Tensor cat(const Tensors& xs, int64_t dim) {
   check(!xs.empty(), "cat: expected at least one tensor");
@@ -389,7 +387,12 @@ Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim) {
   }
   check(total == x.shape()[dim], "split: the sizes add up to ", total, ", dim ", dim, " of ", x.shape(), " has ",
         x.shape()[dim]);
-  return record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {detail::joined(dy, dim)}; });
+  const Tensors out =
+      record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {detail::joined(dy, dim)}; });
+  detail::offer_room(out, [sizes, dim, shape = x.shape(), dtype = x.dtype(), device = x.device()] {
+    return split(empty(shape, dtype, device), sizes, dim);
+  });
+  return out;
 }
 
 Tensors split(const Tensor& x, int64_t size, int64_t dim) {
@@ -414,8 +417,7 @@ Tensors unbind(const Tensor& x, int64_t dim) {
   return out;
 }
 
-// --- padding
-// ---------------------------------------------------------------------------------------------------------------
+// --- padding ---------------------------------------------------------------------------------------------------------
 
 Tensor pad(const Tensor& x, const std::vector<int64_t>& amounts, Scalar value) {
   const auto pairs = static_cast<int64_t>(amounts.size() / 2);
@@ -445,8 +447,7 @@ Tensor pad(const Tensor& x, const std::vector<int64_t>& amounts, Scalar value) {
   return record("pad", y, {x}, [back](const Tensor& dy) -> Grads { return {pad(dy, back)}; });
 }
 
-// --- methods
-// -----------------------------------------------------------------------------------------------------------------
+// --- methods ---------------------------------------------------------------------------------------------------------
 
 Tensor Tensor::reshape(const Shape& s) const { return weft::reshape(*this, s); }
 Tensor Tensor::flatten(int64_t a, int64_t b) const { return weft::flatten(*this, a, b); }

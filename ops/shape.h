@@ -5,17 +5,20 @@
 
 namespace weft {
 
-// --- views
-// ---------------------------------------------------------------------------------------------------------------
+// --- views -----------------------------------------------------------------------------------------------------------
 /// Same elements in row-major order under another shape; one size may be -1. Copies where strides leave no choice.
 Tensor reshape(const Tensor& x, const Shape& shape);
+/// Joins the dimensions from start_dim to end_dim, both included, to one.
 Tensor flatten(const Tensor& x, int64_t start_dim = 0, int64_t end_dim = -1);
 /// Splits dim into sizes (one may be -1).
 Tensor unflatten(const Tensor& x, int64_t dim, const Shape& sizes);
 /// Dimension i of the result is dimension dims[i] of x.
 Tensor permute(const Tensor& x, const Shape& dims);
+/// Dimensions a and b trade places.
 Tensor transpose(const Tensor& x, int64_t a, int64_t b);
+/// Dimension from becomes dimension to; the others stay in order.
 Tensor movedim(const Tensor& x, int64_t from, int64_t to);
+/// A new dimension of size 1 that is dimension dim of the result.
 Tensor unsqueeze(const Tensor& x, int64_t dim);
 /// Drops dim if its size is 1 (every such dimension without dim).
 Tensor squeeze(const Tensor& x, int64_t dim);
@@ -41,9 +44,11 @@ Tensor unfold(const Tensor& x, int64_t dim, int64_t size, int64_t step);
 /// the first two dimensions trade places.
 Tensors meshgrid(const Tensors& xs, const std::string& indexing = "ij");
 
-// --- joining and splitting
-// -----------------------------------------------------------------------------------------------
+// --- joining and splitting -------------------------------------------------------------------------------------------
+/// One after the other along dim; they have the same sizes in all others and are promoted to one dtype. No tensors at
+/// all is an error.
 Tensor cat(const Tensors& xs, int64_t dim = 0);
+/// Of one shape, along a new dimension that is dimension dim of the result.
 Tensor stack(const Tensors& xs, int64_t dim = 0);
 /// Views of the given sizes (they must add up), or of size (the last may be smaller).
 Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim = 0);
@@ -73,8 +78,7 @@ Tensor tile(const Tensor& x, const Shape& times);
 Tensor tril(const Tensor& x, int64_t diagonal = 0);
 Tensor triu(const Tensor& x, int64_t diagonal = 0);
 
-// --- padding
-// -------------------------------------------------------------------------------------------------------------
+// --- padding ---------------------------------------------------------------------------------------------------------
 /// Adds (before, after) elements of value, pairs from the last dimension backwards as in F.pad: {1, 2} pads the last
 /// dimension, {1, 2, 3, 4} the last two. Negative amounts crop.
 Tensor pad(const Tensor& x, const std::vector<int64_t>& amounts, Scalar value = 0);

@@ -5,8 +5,6 @@ namespace weft::cpu {
 
 namespace {
 
-constexpr int64_t kStep = 512;  // exponentials made at a time, summed while in the L1 cache
-
 template <class C>
 void mask_row(const bool* mask, int64_t stride, int64_t n, const C* x, C* out) {
 #pragma GCC ivdep
@@ -27,8 +25,8 @@ void softmax_row(const C* x, int64_t n, C* y) {
   const C top = max_of<C>(n, [&](int64_t i) { return x[i]; });
   if (top == -std::numeric_limits<C>::infinity()) return empty_row(x, n, false, y);
   C total = 0;
-  for (int64_t at = 0; at < n; at += kStep) {
-    const int64_t m = std::min(kStep, n - at);
+  for (int64_t at = 0; at < n; at += kExpStep) {
+    const int64_t m = std::min(kExpStep, n - at);
     const C* in = x + at;
     C* out = y + at;
 #pragma GCC ivdep
@@ -43,15 +41,7 @@ template <class C>
 void log_softmax_row(const C* x, int64_t n, C* y) {
   const C top = max_of<C>(n, [&](int64_t i) { return x[i]; });
   if (top == -std::numeric_limits<C>::infinity()) return empty_row(x, n, true, y);
-  C total = 0;
-  C e[kStep];
-  for (int64_t at = 0; at < n; at += kStep) {
-    const int64_t m = std::min(kStep, n - at);
-    const C* in = x + at;
-    for (int64_t i = 0; i < m; ++i) e[i] = vexp(in[i] - top);
-    total += sum_of<C>(m, [&](int64_t i) { return e[i]; });
-  }
-  const C shift = std::log(total);
+  const C shift = std::log(sum_of_exp(x, n, top));
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] - top - shift;
 }

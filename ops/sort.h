@@ -40,8 +40,7 @@ struct Unique {
 /// The different elements of x. Every NaN is one of its own.
 Unique unique(const Tensor& x);
 
-// --- drawing: equal for the same generator state on every device
-// -----------------------------------------------------------
+// --- drawing: equal for the same generator state on every device -----------------------------------------------------
 /// num_samples positions from each row of weights [n] or [rows, n] (not negative, need not add up to 1), each with
 /// probability in proportion to its weight; without replacement no position twice in a row. int64 [num_samples] or
 /// [rows, num_samples]. non_differentiable

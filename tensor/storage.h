@@ -22,6 +22,7 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 void put(std::string& s, Device d);  ///< "cpu", "cuda:0"
+/// From "cpu", "cuda" (number 0) or "cuda:1"; throws for anything else.
 Device device_from_name(std::string_view name);
 
 /// Where new tensors go when a call does not say: the CPU until set, for each thread. Reading files and text is not

@@ -108,21 +108,18 @@ class Tensor {
   Tensor to(Device device, bool non_blocking = false) const;
   Tensor cpu() const { return to(Device::cpu()); }
 
-  // --- the most used reductions; all are free functions too (ops/reduce.h)
-  // --------------------------------------------
+  // --- the most used reductions; all are free functions too (ops/reduce.h) -------------------------------------------
   Tensor sum() const;
   Tensor mean() const;
 
-  // --- in-place: only where autograd is not recording through this tensor; raises the storage's version
-  // ---------------
+  // --- in-place: only where autograd is not recording through this tensor; raises the storage's version --------------
   Tensor& copy_(const Tensor& source, bool non_blocking = false);  ///< broadcasts and converts; non_blocking as in to()
   Tensor& fill_(Scalar value);
   Tensor& zero_() { return fill_(0); }
   /// Makes this tensor (and every handle to it) refer to the data of other: what Module::to and loading use.
   void set_data(const Tensor& other) const;
 
-  // --- autograd (autograd/autograd.h)
-  // ---------------------------------------------------------------------------------
+  // --- autograd (autograd/autograd.h) --------------------------------------------------------------------------------
   bool requires_grad() const;
   /// Marks a leaf as a variable to differentiate by; throws for an integer tensor or for a result of recorded ops.
   Tensor& requires_grad_(bool on = true);

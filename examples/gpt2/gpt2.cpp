@@ -56,26 +56,13 @@ Block::Block(const GPT2Config& c)
   register_module("mlp", mlp);
 }
 
-namespace {
-
-// {x + branch, the norm of that}
-std::pair<Tensor, Tensor> add_norm(const Stream& s, const LayerNorm& ln) {
-  if (!s.branch.defined()) return {s.x, ln(s.x)};
-  return ln.add(s.x, s.branch);
-}
-
-}  // namespace
-
-Stream Block::operator()(const Stream& stream) const {
-  const auto [x, attn_in] = add_norm(stream, ln_1);
+ResidualStream Block::operator()(const ResidualStream& stream) const {
+  const auto [x, attn_in] = stream.add_norm(ln_1);
   const auto [y, mlp_in] = ln_2.add(x, attn.forward(attn_in));
   return {y, mlp.forward(mlp_in)};
 }
 
-Tensor Block::forward(const Tensor& x) const {
-  const auto [y, branch] = (*this)(Stream{x, {}});
-  return y + branch;
-}
+Tensor Block::forward(const Tensor& x) const { return (*this)(ResidualStream{x}).sum(); }
 
 GPT2::GPT2(const GPT2Config& c)
     : config_(c),
@@ -94,9 +81,9 @@ GPT2::GPT2(const GPT2Config& c)
 Tensor GPT2::hidden(const Tensor& ids) const {
   check(ids.dim() == 2 && ids.size(1) <= config_.n_positions, "GPT2: expected ids [b, n] with n up to ",
         config_.n_positions, ", got ", ids.shape());
-  Stream stream{Autocast::apply(wte(ids) + narrow(wpe.weight, 0, 0, ids.size(1))), {}};
+  ResidualStream stream{Autocast::apply(wte(ids) + narrow(wpe.weight, 0, 0, ids.size(1)))};
   for (int64_t i = 0; i < h.size(); ++i) stream = h.at<Block>(i)(stream);
-  return add_norm(stream, ln_f).second;
+  return stream.add_norm(ln_f).second;
 }
 
 Tensor GPT2::forward(const Tensor& ids) const { return linear(hidden(ids), wte.weight); }

@@ -53,18 +53,13 @@ struct MLP : Module {
   std::string name() const override { return "MLP"; }
 };
 
-/// A residual stream and what is still to be added to it: the norm that comes next does both in one walk over memory.
-struct Stream {
-  Tensor x, branch;  // [b, n, dim]; branch is undefined at first
-};
-
 /// x + attention(norm(x)), then the same with the feed-forward network, whose output is handed on as the branch.
 struct Block : Module {
   LayerNorm ln_1, ln_2;
   Attention attn;
   MLP mlp;
   explicit Block(const GPT2Config& config);
-  Stream operator()(const Stream& stream) const;
+  ResidualStream operator()(const ResidualStream& stream) const;  // [b, n, dim]
   using Module::operator();
   Tensor forward(const Tensor& x) const override;
   std::string name() const override { return "Block"; }

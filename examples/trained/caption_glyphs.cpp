@@ -5,9 +5,7 @@
 //   caption_glyphs --fonts FOLDER --steps 100
 //
 // Exit status: 0, 1 for an error or a missed --goal, 2 for a wrong command line.
-#include <weft/examples/trained/glyphs.h>
-#include <weft/examples/trained/training.h>
-#include <weft/nn/eval_mode.h>
+#include <weft/examples/trained/glyph_program.h>
 #include <weft/weft.h>
 
 #include <algorithm>
@@ -20,22 +18,12 @@ using namespace weft::examples;
 // Captions are written in these tokens: three marks, the space and the letters.
 constexpr int64_t kPad = 0, kBegin = 1, kEnd = 2, kSpace = 3, kA = 4, kTokens = kA + 26;
 
-struct Command {
-  Training training{.steps = 1500, .lr = 2e-3};
-  std::string fonts = kFontFolder;
-  int64_t dim = 96, depth = 4, decoder_depth = 2, patch = 6;
-  double distort = 0.1, dropout = 0.1;
+struct Options : GlyphOptions {
+  int64_t decoder_depth = 2;
 
   void add_to(CLI::App& app) {
-    training.add_to(app);
-    app.add_option("--fonts", fonts, "folder of .pcf or .pcf.gz files")->capture_default_str();
-    app.add_option("--dim", dim, "features of a patch and of a letter")->capture_default_str();
-    app.add_option("--depth", depth, "layers of the vision transformer")->capture_default_str();
+    GlyphOptions::add_to(app);
     app.add_option("--decoder-depth", decoder_depth, "layers of the decoder")->capture_default_str();
-    app.add_option("--patch", patch, "pixels of a patch's side")->capture_default_str();
-    app.add_option("--distort", distort, "training images are stretched, slanted and moved by up to this share")
-        ->capture_default_str();
-    app.add_option("--dropout", dropout, "of attention weights and hidden features")->capture_default_str();
   }
 };
 
@@ -73,23 +61,23 @@ struct Captioner : Module {
   std::shared_ptr<ViTransformerWrapper> encoder;
   std::shared_ptr<xt::AutoregressiveWrapper> decoder;
 
-  explicit Captioner(const Command& command) {
-    xt::AttentionLayersConfig layers{.dim = command.dim,
-                                     .depth = command.depth,
+  explicit Captioner(const Options& options) {
+    xt::AttentionLayersConfig layers{.dim = options.dim,
+                                     .depth = options.depth,
                                      .heads = 4,
                                      .use_rmsnorm = true,
                                      .attn_dim_head = 32,
-                                     .attn_dropout = command.dropout,
+                                     .attn_dropout = options.dropout,
                                      .ff_mult = 2,
                                      .ff_glu = true,
-                                     .ff_dropout = command.dropout};
+                                     .ff_dropout = options.dropout};
     encoder = make<ViTransformerWrapper>({
         .image_size = kGlyphSize,
-        .patch_size = command.patch,
+        .patch_size = options.patch,
         .channels = 1,
         .attn_layers = make<Encoder>(layers),
     });
-    layers.depth = command.decoder_depth, layers.cross_attend = true;
+    layers.depth = options.decoder_depth, layers.cross_attend = true;
     decoder = make<xt::AutoregressiveWrapper>({
         .net = make<TransformerWrapper>({
             .num_tokens = kTokens,
@@ -108,8 +96,6 @@ struct Captioner : Module {
     return (*decoder)(captions, {.context = (*encoder)(images, {.return_embeddings = true})});
   }
   std::vector<std::string> write(const Tensor& images) {
-    const NoGrad guard;
-    const EvalMode mode(*this);
     const Tensor begin = full({images.size(0), 1}, kBegin, {.dtype = int64});
     const Tensor written = decoder->generate(
         begin, decoder->net().max_seq_len() - 1,
@@ -121,36 +107,21 @@ struct Captioner : Module {
   std::string name() const override { return "Captioner"; }
 };
 
-std::vector<std::string> names(Captioner& model, const Glyphs& glyphs) {
-  std::vector<std::string> all;
-  for (const std::vector<int64_t>& numbers : glyphs.batches(256))
-    for (const std::string& name : model.write(glyphs.images(numbers))) all.push_back(name);
-  return all;
-}
-
-int run(const Command& command) {
-  set_num_threads(static_cast<int>(command.training.threads));
-  manual_seed(static_cast<uint64_t>(command.training.seed));
-  const GlyphData data = load_glyphs(command.fonts);
-  describe(data);
+int run(const Options& options) {
+  const GlyphData data = prepare(options);
   const Tensor captions = all_captions();
-  Captioner model(command);
-  train(model, command.training, [&] {
-    const auto numbers = randint(0, data.train.size(), {command.training.batch}).to_vector<int64_t>();
-    return model.loss(data.train.images(numbers, command.distort),
-                      index_select(captions, 0, data.train.labels(numbers)));
-  });
-  return report("images of held-out families named exactly", names(model, data.test), data.test.names(),
-                command.training.goal)
-             ? 0
-             : 1;
+  Captioner model(options);
+  return learn_and_ask(
+      model, options, data, "images of held-out families named exactly",
+      [&](const Tensor& images, const Tensor& labels) { return model.loss(images, index_select(captions, 0, labels)); },
+      [&](const Tensor& images) { return model.write(images); });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Command command;
+  Options options{GlyphOptions{.training = {.steps = 1500, .lr = 2e-3}}};
   CLI::App app("A vision transformer and a decoder that write the names of letters and digits.", "caption_glyphs");
-  command.add_to(app);
-  return run_program(app, argc, argv, [&] { return run(command); });
+  options.add_to(app);
+  return run_program(app, argc, argv, [&] { return run(options); });
 }

@@ -60,8 +60,7 @@ std::optional<std::string> from_printable(std::string_view text) {
   return bytes;
 }
 
-// --- files
-// ---------------------------------------------------------------------------------------------------------------
+// --- files -----------------------------------------------------------------------------------------------------------
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -90,8 +89,7 @@ std::pair<std::string, std::string> split_pair(const std::string& line, const st
 
 }  // namespace
 
-// --- building
-// ------------------------------------------------------------------------------------------------------------
+// --- building --------------------------------------------------------------------------------------------------------
 
 void BpeTokenizer::add_token(int64_t id, std::string bytes) {
   if (static_cast<int64_t>(tokens_.size()) <= id) tokens_.resize(static_cast<size_t>(id) + 1);
@@ -207,8 +205,7 @@ void BpeTokenizer::save(const std::filesystem::path& folder) const {
   check(vocab_file.flush().good() && merges_file.flush().good(), "BpeTokenizer: cannot write into ", folder.string());
 }
 
-// --- text to ids
-// ---------------------------------------------------------------------------------------------------------
+// --- text to ids -----------------------------------------------------------------------------------------------------
 
 // Merges neighbours, the pair of the lowest rank first and of equals the leftmost. Symbols form a list that merging
 // shortens; the heap holds candidates, of which those that no longer stand are passed over: n log n for n bytes.
@@ -300,8 +297,7 @@ BpeTokenizer::Batch BpeTokenizer::encode_batch(const std::vector<std::string>& t
   return {tensor(ids, shape), tensor(mask, shape)};
 }
 
-// --- ids to text
-// ---------------------------------------------------------------------------------------------------------
+// --- ids to text -----------------------------------------------------------------------------------------------------
 
 const std::string& BpeTokenizer::token(int64_t id) const {
   check(id >= 0 && id < vocab_size() && tokens_[static_cast<size_t>(id)], "BpeTokenizer: ", id, " is no token of ",

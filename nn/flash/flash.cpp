@@ -5,8 +5,8 @@
 #include <weft/nn/flash/token_shift.h>
 #include <weft/ops/attention.h>
 #include <weft/ops/elementwise.h>
+#include <weft/ops/matmul.h>
 #include <weft/ops/reduce.h>
-#include <weft/ops/rotary.h>
 #include <weft/ops/scan.h>
 #include <weft/ops/shape.h>
 
@@ -60,8 +60,7 @@ FLASH::FLASH(const FLASHConfig& c)
 
 Tensor FLASH::operator()(const Tensor& x, const Tensor& mask) const {
   check_input("FLASH", x, config_.dim, mask);
-  const Stream out = (*this)(Stream{x, {}}, mask, places(x.size(1)));
-  return out.x + out.branch;
+  return (*this)(ResidualStream{x}, mask, places(x.size(1))).sum();
 }
 
 Places FLASH::places(int64_t n) const {
@@ -70,26 +69,22 @@ Places FLASH::places(int64_t n) const {
           rel_pos_bias_.buckets(longest, longest)};
 }
 
-Stream FLASH::operator()(const Stream& stream, const Tensor& mask, const Places& places) const {
+ResidualStream FLASH::operator()(const ResidualStream& stream, const Tensor& mask, const Places& places) const {
   check_input("FLASH", stream.x, config_.dim, mask);
   check(stream.x.size(1) > 0, "FLASH: expected at least one token, got ", stream.x.shape());
-  auto [x, normed] = add_norm(*norm_, stream.x, stream.branch);
+  auto [x, normed] = stream.add_norm(*norm_);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
   if (config_.shift_tokens) normed = shift_tokens(normed);
 
-  const auto& to_hidden = to_hidden_.at<Linear>(0);
-  const Tensors hidden = linear_chunk(normed, to_hidden.weight, to_hidden.bias, 2, Activation::silu);
-  const Tensor &v = hidden[0], &gate = hidden[1];                                // [b, n, e]
-  Tensor qk = qk_offset_scale_(to_qk_.at<Linear>(0)(normed, Activation::silu));  // [b, n, 4, s]
-  if (places.angles.defined()) qk = rotary(qk, places.angles, {.seq_dim = -3});
-  const Tensors heads = unbind(qk, 2);
+  const Tensors hidden = chunk(to_hidden_.at<Linear>(0)(normed), 2, -1);
+  const Tensor v = silu(hidden[0]), gate = hidden[1];  // [b, n, e], the gate before its silu
+  const Tensors heads = qk_offset_scale_.heads(to_qk_.at<Linear>(0)(normed, Activation::silu), places.angles);
   const Tensor &quad_q = heads[0], &lin_q = heads[1], &quad_k = heads[2];  // [b, n, s]
   Tensor lin_k = heads[3];
   if (mask.defined()) lin_k = masked_fill(lin_k, logical_not(unsqueeze(mask, -1)), 0);
 
-  const Tensor attended = quadratic(quad_q, quad_k, v, mask, places);
-  const Tensor linear = linear_attention(lin_q, lin_k, v, mask);
-  return {x, to_out_(linear.defined() ? mul_sum(gate, attended, linear) : gate * attended)};
+  const Tensor attended = add_linear(quadratic(quad_q, quad_k, v, mask, places), lin_q, lin_k, v, mask);
+  return {x, swiglu_linear(attended, gate, to_out_.weight, to_out_.bias)};
 }
 
 // q, k: [b, n, s], v: [b, n, e], mask: [b, n] or none → [b, n, e]
@@ -107,10 +102,11 @@ Tensor FLASH::quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const
   });
 }
 
-// The same shapes; none where it is zero throughout: causal, and all in one group.
-Tensor FLASH::linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
+// attended + linear attention. q, k: [b, n, s], attended, v: [b, n, e], mask: [b, n] or none → [b, n, e]
+Tensor FLASH::add_linear(const Tensor& attended, const Tensor& q, const Tensor& k, const Tensor& v,
+                         const Tensor& mask) const {
   const int64_t n = q.size(1), g = config_.group_size;
-  if (config_.causal && n <= g) return {};
+  if (config_.causal && n <= g) return attended;  // a group does not see itself
   // Keys over what the sums of k·vᵀ are divided by.
   const bool by_length = !config_.causal && config_.padding_invariant && mask.defined();
   const Tensor keys = by_length ? k / unsqueeze(real_lengths(mask, v.dtype()), -1) : k / (config_.causal ? g : n);
@@ -120,12 +116,13 @@ Tensor FLASH::linear_attention(const Tensor& q, const Tensor& k, const Tensor& v
   if (config_.causal) {
     const Tensor kv = sums(0, n - n % g, g);
     return in_groups(n, g, [&](int64_t from, int64_t to, int64_t size) {
-      return matmul(group(q, from, to, size), size == g ? cumsum(kv, 1, {.exclusive = true}) : sum(kv, 1, keepdim));
+      return baddbmm(group(attended, from, to, size), group(q, from, to, size),
+                     size == g ? cumsum(kv, 1, {.exclusive = true}) : sum(kv, 1, keepdim));
     });
   }
-  if (config_.reduce_group_non_causal_attn) return matmul(q, matmul(transpose(keys, -2, -1), v));
+  if (config_.reduce_group_non_causal_attn) return baddbmm(attended, q, matmul(transpose(keys, -2, -1), v));
   return in_groups(n, g, [&](int64_t from, int64_t to, int64_t size) {
-    return matmul(group(q, from, to, size), sums(from, to, size));
+    return baddbmm(group(attended, from, to, size), group(q, from, to, size), sums(from, to, size));
   });
 }
 

@@ -8,6 +8,7 @@
 #include <weft/nn/flash/rotary_embedding.h>
 #include <weft/nn/flash/t5_relative_position_bias.h>
 #include <weft/nn/linear.h>
+#include <weft/nn/norm.h>
 
 namespace weft::flash {
 
@@ -42,11 +43,6 @@ inline Fields fields(FLASHConfig& c) {
           {"padding_invariant", &c.padding_invariant}};
 }
 
-/// The stream between layers, and what the last one adds to it where that is not in it yet: [b, n, dim] each.
-struct Stream {
-  Tensor x, branch;
-};
-
 /// What depends on places in the text alone, the same for all layers of a model that have one rotary embedding.
 struct Places {
   Tensor angles;   ///< of queries and keys, [n, features that turn / 2]; undefined where none turn
@@ -72,8 +68,9 @@ class FLASH : public Module {
   Tensor forward(const Tensor& x) const override { return (*this)(x, {}); }
   /// mask: [b, n], true at real tokens, or undefined.
   Tensor operator()(const Tensor& x, const Tensor& mask) const;
-  /// The same between other layers: the addition before it joins its norm, its own is left to the next layer.
-  Stream operator()(const Stream& stream, const Tensor& mask, const Places& places) const;
+  /// The same between other layers, on [b, n, dim]: the addition before it joins its norm, its own is left to the next
+  /// layer.
+  ResidualStream operator()(const ResidualStream& stream, const Tensor& mask, const Places& places) const;
   /// Of a text of n tokens.
   Places places(int64_t n) const;
   using Module::operator();
@@ -82,10 +79,11 @@ class FLASH : public Module {
 
  private:
   Tensor quadratic(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Places& places) const;
-  Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const;
+  Tensor add_linear(const Tensor& attended, const Tensor& q, const Tensor& k, const Tensor& v,
+                    const Tensor& mask) const;
 
   FLASHConfig config_;
-  std::shared_ptr<Module> norm_;
+  std::shared_ptr<Norm> norm_;
   T5RelativePositionBias rel_pos_bias_;
   Sequential to_hidden_, to_qk_;
   OffsetScale qk_offset_scale_;

@@ -1,5 +1,4 @@
 #include <weft/nn/flash/flash_transformer.h>
-#include <weft/nn/flash/scale_norm.h>
 #include <weft/nn/norm.h>
 #include <weft/ops/elementwise.h>
 
@@ -51,11 +50,11 @@ FLASHTransformer::FLASHTransformer(const FLASHTransformerConfig& c)
 Tensor FLASHTransformer::operator()(const Tensor& tokens, const Tensor& mask) const {
   check(tokens.dim() == 2, "FLASHTransformer: expected tokens [batch, length], got ", tokens.shape());
   const Tensor x = token_emb_(tokens);  // [b, n, d]
-  Stream stream{Autocast::apply(x + abs_pos_emb_(x)), {}};
+  ResidualStream stream{Autocast::apply(x + abs_pos_emb_(x))};
   Places places;
   if (layers_.size() > 0) places = layers_.at<FLASH>(0).places(tokens.size(1));
   for (int64_t i = 0; i < layers_.size(); ++i) stream = layers_.at<FLASH>(i)(stream, mask, places);
-  return to_logits_[1](add_norm(to_logits_[0], stream.x, stream.branch).second);
+  return to_logits_[1](stream.add_norm(to_logits_.at<LayerNorm>(0)).second);
 }
 
 }  // namespace weft::flash

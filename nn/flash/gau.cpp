@@ -43,9 +43,8 @@ Tensor GAU::operator()(const Tensor& x, const Tensor& mask, const Tensor& rel_po
 
   Tensor normed = norm_->forward(x);
   if (config_.padding_invariant && mask.defined()) normed = masked_fill(normed, logical_not(unsqueeze(mask, -1)), 0);
-  const auto& to_hidden = to_hidden_.at<Linear>(0);
-  const Tensors hidden = linear_chunk(normed, to_hidden.weight, to_hidden.bias, 2, Activation::silu);
-  const Tensor &v = hidden[0], &gate = hidden[1];                                         // [b, n, e]
+  const Tensors hidden = chunk(to_hidden_.at<Linear>(0)(normed), 2, -1);
+  const Tensor v = silu(hidden[0]), gate = hidden[1];  // [b, n, e], the gate before its silu
   const Tensors qk = offsetscale_.heads(to_qk_.at<Linear>(0)(normed, Activation::silu));  // q, k: [b, n, s]
 
   Tensor q = qk[0], bias = rel_pos_bias;
@@ -67,7 +66,8 @@ Tensor GAU::operator()(const Tensor& x, const Tensor& mask, const Tensor& rel_po
                                     .scale = scale,
                                     .fn = attention_fn(config_.laplace_attn_fn)});
 
-  const Tensor out = to_out_(attended * gate);
+  const auto& last = to_out_.at<Linear>(0);
+  const Tensor out = to_out_.at<Dropout>(1)(swiglu_linear(attended, gate, last.weight, last.bias));
   return config_.add_residual ? out + x : out;
 }
 

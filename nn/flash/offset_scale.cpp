@@ -14,10 +14,8 @@ OffsetScale::OffsetScale(const OffsetScaleConfig& config) {
   init::normal_(gamma, 0, 0.02);
 }
 
-Tensor OffsetScale::forward(const Tensor& x) const { return affine_heads(x, gamma, beta); }
+Tensor OffsetScale::forward(const Tensor& x) const { return stack(heads(x), -2); }
 
-Tensors OffsetScale::heads(const Tensor& x) const {
-  return unbind(forward(x), -2);  // of [..., h, d]
-}
+Tensors OffsetScale::heads(const Tensor& x, const Tensor& angles) const { return affine_heads(x, gamma, beta, angles); }
 
 }  // namespace weft::flash

@@ -18,8 +18,8 @@ class OffsetScale : public Module {
   explicit OffsetScale(const OffsetScaleConfig& config);
   /// All heads as one tensor: [..., dim] → [..., heads, dim].
   Tensor forward(const Tensor& x) const override;
-  /// The heads one by one: views of forward(x).
-  Tensors heads(const Tensor& x) const;
+  /// The heads one by one: [..., dim] each; x [..., n, dim] turned by angles [n, r / 2] where given, as rotary() does.
+  Tensors heads(const Tensor& x, const Tensor& angles = {}) const;
   std::string name() const override { return "OffsetScale"; }
 
   Tensor gamma, beta;

@@ -1,9 +1,5 @@
-#include <weft/nn/activation.h>
 #include <weft/nn/flash/scale_norm.h>
-#include <weft/nn/norm.h>
 #include <weft/ops/create.h>
-#include <weft/ops/elementwise.h>
-#include <weft/ops/norm.h>
 
 namespace weft::flash {
 
@@ -23,19 +19,21 @@ std::pair<Tensor, Tensor> ScaleNorm::add(const Tensor& x, const Tensor& residual
   return add_scale_norm(x, residual, g, config_.eps);
 }
 
-std::pair<Tensor, Tensor> add_norm(const Module& norm, const Tensor& x, const Tensor& branch) {
-  if (!branch.defined()) return {x, norm(x)};
-  if (const auto* n = dynamic_cast<const ScaleNorm*>(&norm)) return n->add(x, branch);
-  if (const auto* n = dynamic_cast<const LayerNorm*>(&norm)) return n->add(x, branch);
-  const Tensor sum = x + branch;
-  return {sum, norm(sum)};
-}
+namespace {
 
-std::shared_ptr<Module> make_norm(const std::string& klass, int64_t dim) {
+class NoNorm : public Norm {
+ public:
+  Tensor forward(const Tensor& x) const override { return x; }
+  std::string name() const override { return "Identity"; }
+};
+
+}  // namespace
+
+std::shared_ptr<Norm> make_norm(const std::string& klass, int64_t dim) {
   if (klass == "LayerNorm") return std::make_shared<LayerNorm>(dim);
   if (klass == "ScaleNorm") return std::make_shared<ScaleNorm>(ScaleNormConfig{.dim = dim});
   if (klass == "RMSNorm") return std::make_shared<RMSNorm>(dim);
-  if (klass == "Identity") return std::make_shared<Identity>();
+  if (klass == "Identity") return std::make_shared<NoNorm>();
   fail("norm_klass must be LayerNorm, ScaleNorm, RMSNorm or Identity, got ", klass);
 }
 

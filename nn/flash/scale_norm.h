@@ -2,7 +2,7 @@
 #pragma once
 
 #include <weft/nn/config.h>
-#include <weft/nn/module.h>
+#include <weft/nn/norm.h>
 
 namespace weft::flash {
 
@@ -14,12 +14,11 @@ inline Fields fields(ScaleNormConfig& c) { return {{"dim", &c.dim}, {"eps", &c.e
 
 /// y = g · x / max(‖x‖ / √dim, eps). x: [..., dim] → the same. Parameter g [1], ones at first.
 /// Nguyen & Salazar, arXiv:1910.05895.
-class ScaleNorm : public Module {
+class ScaleNorm : public Norm {
  public:
   explicit ScaleNorm(const ScaleNormConfig& config);
   Tensor forward(const Tensor& x) const override;
-  /// {x + residual, forward(x + residual)}, as add_scale_norm.
-  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual) const;
+  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual) const override;
   std::string name() const override { return "ScaleNorm"; }
 
   Tensor g;
@@ -29,10 +28,6 @@ class ScaleNorm : public Module {
 };
 
 /// The normalisation that GAU and FLASH name by its class: "LayerNorm", "ScaleNorm", "RMSNorm" or "Identity".
-std::shared_ptr<Module> make_norm(const std::string& klass, int64_t dim);
-
-/// {x + branch, norm(x + branch)}, in one walk over memory for a ScaleNorm or LayerNorm; {x, norm(x)} where branch is
-/// undefined.
-std::pair<Tensor, Tensor> add_norm(const Module& norm, const Tensor& x, const Tensor& branch);
+std::shared_ptr<Norm> make_norm(const std::string& klass, int64_t dim);
 
 }  // namespace weft::flash

@@ -85,6 +85,8 @@ struct SGDOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
 };
+/// g = gradient + weight_decay·p;  v = momentum·v + (1 - dampening)·g, g itself at the first step;  p -= lr·v, or with
+/// nesterov lr·(g + momentum·v). Without momentum p -= lr·g.
 class SGD : public Optimizer {
  public:
   explicit SGD(Tensors params, SGDOptions options = {}) : SGD(std::vector<ParamGroup>{{std::move(params)}}, options) {}
@@ -99,6 +101,8 @@ class SGD : public Optimizer {
 struct AdamOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
 };
+/// g = gradient + weight_decay·p;  m = beta1·m + (1 - beta1)·g;  v = beta2·v + (1 - beta2)·g²;  at step t
+/// p -= lr·m / (1 - beta1ᵗ) / (√(v / (1 - beta2ᵗ)) + eps). Source: arXiv:1412.6980.
 class Adam : public Optimizer {
  public:
   explicit Adam(Tensors params, AdamOptions options = {})
@@ -117,7 +121,8 @@ class Adam : public Optimizer {
 struct AdamWOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 1e-2;
 };
-/// Adam with decoupled weight decay (arXiv:1711.05101).
+/// Adam with decoupled weight decay: g is the gradient alone, and p is first scaled by 1 - lr·weight_decay
+/// (arXiv:1711.05101).
 class AdamW : public Adam {
  public:
   explicit AdamW(Tensors params, AdamWOptions options = {})

@@ -1,8 +1,7 @@
-// Learning-rate schedules: a factor on the base rate as a function of the step, and averages of weights.
+// Learning-rate schedules: a factor on the base rate as a function of the step.
 #pragma once
 
-#include <weft/nn/module.h>
-
+#include <cstdint>
 #include <functional>
 
 namespace weft {
@@ -10,7 +9,7 @@ namespace weft {
 /// step (from 0) → factor on the learning rate. Use: optimizer.set_lr_scale(schedule(step)) before each step.
 using Schedule = std::function<double(int64_t step)>;
 
-Schedule constant_schedule();
+Schedule constant_schedule();  ///< 1
 /// (step + 1) / warmup until step reaches warmup, then what after says at step - warmup.
 Schedule with_warmup(int64_t warmup, Schedule after);
 /// From 1 to floor over total steps along half a cosine, then floor. Source: arXiv:1608.03983.
@@ -21,22 +20,5 @@ Schedule linear_schedule(int64_t total, double floor = 0);
 Schedule step_schedule(int64_t every, double gamma = 0.1);
 /// 1/sqrt(1 + step/scale): the decay of the original transformer, after its warm-up.
 Schedule inverse_sqrt_schedule(int64_t scale);
-
-/// An exponential moving average of a model's parameters: average ← decay·average + (1-decay)·parameter.
-class EMA {
- public:
-  /// Starts from the parameters as they are. decay in [0, 1).
-  EMA(const Module& model, double decay = 0.999);
-  void update();
-  /// Exchanges the model's parameters with the averages; call it again to change back.
-  void swap();
-  NamedTensors state_dict() const;
-  void load_state_dict(const NamedTensors& state);
-
- private:
-  NamedTensors params_;
-  Tensors averages_;
-  double decay_;
-};
 
 }  // namespace weft

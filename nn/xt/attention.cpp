@@ -25,11 +25,17 @@ Tensor grouped_l2norm(const Tensor& x, int64_t groups) {
 }
 
 // mask [..., given] of the last keys → [..., m], true (a bias: 0) at those before them.
-Tensor extend_left(const Tensor& x, int64_t m, const char* what) {
+Tensor extend_left(const Tensor& x, int64_t m) {
   const int64_t given = x.size(-1);
-  if (given == 1 || given == m) return x;
-  check(given < m, "Attention: ", what, " ", x.shape(), " is for more than ", m, " keys");
-  return pad(x, {m - given, 0}, x.dtype() == boolean ? 1 : 0);
+  return given == 1 || given == m ? x : pad(x, {m - given, 0}, x.dtype() == boolean ? 1 : 0);
+}
+
+// The same of what a caller gave: for all m keys, for all but the learned ones, or for those of x alone.
+Tensor extend_given(const Tensor& x, int64_t m, int64_t learned, int64_t of_x, const char* what) {
+  const int64_t given = x.size(-1);
+  check(given == 1 || given == m || given == m - learned || given == of_x, "Attention: ", what, " ", x.shape(),
+        " is not for ", m - learned, " keys");
+  return extend_left(x, m);
 }
 
 AttendConfig attend_config(const AttentionConfig& c) {
@@ -244,6 +250,7 @@ void Attention::put_learned_keys(Projected& p) const {
 
 // n queries, m keys with the learned ones → bool that broadcasts to [b, h, n, m], or undefined.
 Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m) const {
+  const int64_t of_x = a.context.defined() ? a.context.size(1) : n;
   Tensor all;
   const auto add = [&](const Tensor& mask) { all = all.defined() ? logical_and(all, mask) : mask; };
   Tensor keys = a.key_mask;
@@ -258,13 +265,13 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
   if (keys.defined()) {
     check(keys.dim() == 2 && keys.dtype() == boolean, "Attention: expected a bool mask [batch, keys], got ",
           keys.dtype(), " ", keys.shape());
-    add(unsqueeze(unsqueeze(extend_left(keys, m, "the mask"), 1), 1));
+    add(unsqueeze(unsqueeze(extend_given(keys, m, config_.num_mem_kv, of_x, "the mask"), 1), 1));
   }
   if (a.attn_mask.defined()) {
     check(a.attn_mask.dim() >= 2 && a.attn_mask.dim() <= 4 && a.attn_mask.dtype() == boolean,
           "Attention: expected a bool attn_mask of 2 to 4 dimensions, got ", a.attn_mask.dtype(), " ",
           a.attn_mask.shape());
-    Tensor mask = extend_left(a.attn_mask, m, "attn_mask");
+    Tensor mask = extend_given(a.attn_mask, m, config_.num_mem_kv, of_x, "attn_mask");
     while (mask.dim() < 4) mask = unsqueeze(mask, 0);
     add(mask);
   }
@@ -272,24 +279,26 @@ Tensor Attention::combined_mask(const SublayerArguments& a, int64_t n, int64_t m
     const int64_t real = m - config_.num_mem_kv;
     const Device device = to_q_->weight.device();
     const Tensor distance = query_places(a.places, n, real, device) - places(0, real, device);
-    add(extend_left(le(distance, *config_.max_attend_past), m, "max_attend_past"));
+    add(extend_left(le(distance, *config_.max_attend_past), m));
   }
   return all;
 }
 
 // slopes: whether alibi's bias is left to the fused attention.
 Tensor Attention::combined_bias(const Tensor& x, const SublayerArguments& a, int64_t m, bool slopes) const {
-  Tensor bias = a.attn_bias.defined() ? extend_left(a.attn_bias, m, "attn_bias") : a.attn_bias;
+  const bool crosses = a.context.defined();
+  Tensor bias = a.attn_bias;
+  if (bias.defined())
+    bias = extend_given(bias, m, config_.num_mem_kv, crosses ? a.context.size(1) : x.size(1), "attn_bias");
   if (forget_gates_) {
-    const bool crosses = a.context.defined();
     check(!crosses || (a.context.size(1) == x.size(1) && !a.cache),
           "Attention: data_dependent_alibi needs a context of as many tokens as x, and no cache");
     const Tensor tokens = a.mem.defined() ? cat({a.mem, x}, 1) : x;
-    const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a), m, "data_dependent_alibi");
+    const Tensor own = extend_left(forget_gates_->bias(tokens, x.size(1), a), m);
     bias = bias.defined() ? bias + own : own;
   }
   if (a.alibi && !slopes) {
-    const Tensor own = extend_left((*a.alibi)(x.size(1), m - config_.num_mem_kv, x.device()), m, "alibi_pos_bias");
+    const Tensor own = extend_left((*a.alibi)(x.size(1), m - config_.num_mem_kv, x.device()), m);
     bias = bias.defined() ? bias + own : own;
   }
   return bias.defined() ? bias.to(x.dtype()) : bias;

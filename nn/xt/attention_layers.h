@@ -36,7 +36,7 @@ Fields fields(AttentionLayersConfig& c);
 /// - masks, biases and left padding work with flash attention and with a cache; a T5 or dynamic bias too;
 /// - a query that may see nothing gets 0 from attention;
 /// - seq_start_pos also keeps shift_tokens from reading padding;
-/// - self_attn_kv_mask and mask both count, and memories stay visible beside either;
+/// - memories stay visible beside self_attn_kv_mask;
 /// - dynamic_pos_bias works with memories and caches;
 /// - head counts, gates and value residuals combine freely: a learned value residual mix has one share a key-value
 /// head;

@@ -130,7 +130,7 @@ void AttentionLayers::Pass::make_masks(const Tensor& x) {
     padding_ = ge(own_places_.defined() ? own_places_ : places(0, n_, device_), unsqueeze(start, -1));
   padding_ = both(padding_, call_.padding_mask);
   real_ = both(call_.mask, padding_);
-  own_keys_ = both(real_, call_.self_attn_kv_mask);
+  own_keys_ = call_.self_attn_kv_mask.defined() ? both(padding_, call_.self_attn_kv_mask) : real_;
   Cache* cache = call_.cache;
   if (!cache || !cache->first_pass() ||
       (!own_keys_.defined() && cache->key_mask.size() == 0 && call_.mem_masks.empty()))
@@ -194,8 +194,7 @@ Tensor AttentionLayers::Pass::position_bias() {
   } else {
     own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_, device_);
   }
-  if (bias_.defined() && bias_.size(-1) > 1 && own.size(-1) > bias_.size(-1))
-    bias_ = pad(bias_, {own.size(-1) - bias_.size(-1), 0});
+  if (bias_.defined() && bias_.size(-1) == n_ && own.size(-1) > n_) bias_ = pad(bias_, {own.size(-1) - n_, 0});
   return bias_ = bias_.defined() ? bias_ + own : own;
 }
 
@@ -245,11 +244,12 @@ const std::vector<int64_t>& AttentionLayers::Pass::order() const {
 }
 
 // The norm that the stream goes into right after the addition of this step's sublayer, which may join it; null where
-// something stands between the two.
+// something stands between the two, or where the norm wants a condition too.
 const Norm* AttentionLayers::Pass::norm_after(size_t step) const {
   const AttentionLayersConfig& c = m_.config_;
   const Layer& layer = *m_.layers_[static_cast<size_t>(order()[step])];
   if (!layer.residual->is_addition() || layer.norms.after_residual || c.num_residual_streams > 1) return nullptr;
+  if (c.use_adaptive_layernorm || c.use_adaptive_rmsnorm) return nullptr;
   if (step + 1 == order().size()) return c.softclamp_output || c.resi_dual ? nullptr : m_.final_norm_.get();
   const int64_t next = order()[step + 1], layers = static_cast<int64_t>(m_.layers_.size());
   if (next < 0 || next >= layers || inject_.defined() || c.unet_skips) return nullptr;
@@ -296,7 +296,7 @@ Tensor AttentionLayers::Pass::run(Tensor x) {
     if (layer.norms.after) out = (*layer.norms.after)(out, condition_);
     normed = {};
     if (const Norm* next = norm_after(step); next)
-      std::tie(x, normed) = next->add(out, stream.residual, condition_);
+      std::tie(x, normed) = next->add(out, stream.residual);
     else
       x = layer.residual->combine(out, stream);
     if (layer.norms.after_residual) x = (*layer.norms.after_residual)(x, condition_);

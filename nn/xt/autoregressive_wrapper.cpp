@@ -54,7 +54,8 @@ Call AutoregressiveWrapper::prepared(const Tensor& x, const Call& given) const {
   call.return_attn_z_loss |= config_.add_attn_z_loss;
   if (config_.mask_prob > 0) {
     const Tensor may = forgetful_mask(b, n, config_.mask_prob, x.device());
-    call.self_attn_kv_mask = call.self_attn_kv_mask.defined() ? logical_and(call.self_attn_kv_mask, may) : may;
+    const Tensor seen = call.self_attn_kv_mask.defined() ? call.self_attn_kv_mask : call.mask;
+    call.self_attn_kv_mask = seen.defined() ? logical_and(seen, may) : may;
   }
   return call;
 }

@@ -15,12 +15,14 @@ struct Call {
   Tensor context = {};            ///< [b, m, dim]: what cross-attention attends to
   Tensor context_mask = {};       ///< bool [b, m]
   Tensor attn_mask = {};          ///< bool, broadcasts to [b, h, n, n]: who may see whom
-  Tensor self_attn_kv_mask = {};  ///< bool [b, n]: which tokens may be seen; their own outputs stay
+  Tensor self_attn_kv_mask = {};  ///< bool [b, n]: which tokens may be seen, in place of mask; their own outputs stay
   Tensors mems = {};              ///< of each self-attention, [b, l, dim]: what came before (Transformer-XL)
   Tensors mem_masks = {};         ///< bool [b, l]; an undefined one: all may be seen
   Tensor seq_start_pos = {};      ///< int64 [b]: tokens before it are left padding
   Tensor padding_mask = {};       ///< bool [b, n]: tokens that may be seen, and that shift_tokens moves; others stay
-  Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n])
+  Tensor pos = {};                ///< positions [n] or [b, n] in place of 0, 1, ... (ALiBi also [b, h, n]); a wrapper
+                                  ///< takes them for its embeddings (of tokens also floating: the embeddings), and its
+                                  ///< layers count 0, 1, ...
   std::optional<Rotation> rotary_pos_emb = {};  ///< turns queries and keys, in place of what the layers make of pos
   Tensor context_pos = {};                      ///< positions [m] or [b, m] of the context, for rotary cross-attention
   Tensor attn_bias = {};                        ///< broadcasts to [b, h, n, n], added to the scores

@@ -51,15 +51,12 @@ ContinuousTransformerWrapper::Output ContinuousTransformerWrapper::run(const Ten
     put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
   }
   x = dropout(x, config_.emb_dropout, is_training());
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
 
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);
   if (call.cache && !call.cache->fixed()) call.cache->tokens += n;
-  if (memory > 0) {  // prepended embeddings stand before the memory tokens
-    out.intermediates.memory_tokens = slice(x, 1, prepended, prepended + memory);
-    x = prepended > 0 ? cat({slice(x, 1, 0, prepended), slice(x, 1, prepended + memory)}, 1) : slice(x, 1, memory);
-  }
+  if (memory > 0) x = take_memory_out(x, prepended, memory, out.intermediates);
   if (config_.average_pool_embed) x = masked_mean(prepended > 0 ? slice(x, 1, prepended) : x, own_mask);
   if (call.return_mems) out.mems = next_mems({}, out.intermediates.hiddens, config_.max_mem_len);
   out.out = project_out_ && !call.return_embeddings ? project_out_->forward(x) : x;

@@ -30,8 +30,13 @@ Tensor DPO::operator()(const Tensor& preferred, const Tensor& unpreferred, const
   check(preferred.dim() == 2 && preferred.shape() == unpreferred.shape(), name(),
         ": expected two sequences of one shape [batch, length], got ", preferred.shape(), " and ", unpreferred.shape());
   const int64_t n = preferred.size(1) - 1;
-  check(call.prompt_mask.defined() && call.prompt_mask.dim() == 2 && call.prompt_mask.size(1) >= n, name(),
-        ": expected a prompt_mask [batch, ", n + 1, "]");
+  check(call.prompt_mask.defined(), name(), ": a prompt_mask is needed");
+  for (const Tensor* mask : {&call.prompt_mask, &call.preferred_seq_mask, &call.unpreferred_seq_mask}) {
+    if (!mask->defined()) continue;
+    const int64_t b = preferred.size(0);
+    check(mask->dtype() == boolean && (mask->shape() == Shape{b, n + 1} || mask->shape() == Shape{b, n}), name(),
+          ": expected a bool mask [", b, ", ", n + 1, "], got ", mask->dtype(), " ", mask->shape());
+  }
   const auto counted = [&](const Tensor& seq, const Tensor& given) {
     Tensor mask = logical_not(slice(call.prompt_mask, 1, 0, n));
     if (given.defined())

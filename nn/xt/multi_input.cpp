@@ -51,11 +51,13 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
     const std::string& wanted = config_.num_tokens[i].first;
     const auto it = std::find_if(ids.begin(), ids.end(), [&](const auto& e) { return e.first == wanted; });
     check(it != ids.end(), name(), ": no input called ", wanted);
+    check(it->second.dim() == 2 && it->second.shape() == ids[0].second.shape(), name(), ": input ", wanted, " is ",
+          it->second.shape(), ", not [batch, length] as all");
     const Tensor own = embeds_[i]->forward(it->second);  // [b, n, emb_dim]
     x = x.defined() ? x + own : own;
   }
   const int64_t n = x.size(1);
-  const Tensor positions = position_embeddings(pos_emb_.get(), n, call, x.device());
+  const Tensor positions = given_or_position_embeddings(pos_emb_.get(), n, call, x.device());
   if (positions.defined()) x = x + positions;
   if (call.sum_embeds.defined()) x = x + call.sum_embeds;
   if (post_emb_norm_) x = post_emb_norm_->forward(x);
@@ -69,7 +71,7 @@ MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(co
   if (memory_tokens_.defined())
     memory.emplace(memory_tokens_, config_.memory_tokens_interspersed_every.value_or(0), x, call);
   shift_mems(call, config_.shift_mem_down);
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
 
   call.return_attn |= call.return_attn_z_loss;
   Output out;

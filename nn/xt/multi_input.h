@@ -14,7 +14,8 @@ Fields fields(MultiInputTransformerWrapperConfig& c);  ///< all but attn_layers
 using NamedInputs = std::vector<std::pair<std::string, Tensor>>;
 
 /// x: ids [b, n] by name → logits [b, n, num_tokens] by name, in the config's order. Options as TransformerWrapper's;
-/// the original's memory_tokens_interspersed_every raises a NameError.
+/// the original's memory_tokens_interspersed_every raises a NameError, and its num_memory_tokens beside prepend_embeds
+/// cuts the last tokens' logits off.
 class MultiInputTransformerWrapper : public Module {
  public:
   using Config = MultiInputTransformerWrapperConfig;

@@ -67,6 +67,8 @@ NonAutoregressiveWrapper::NonAutoregressiveWrapper(const NonAutoregressiveWrappe
         "NonAutoregressiveWrapper: token_critic and self_token_critic exclude each other");
   check(c.schedule == "linear" || c.schedule == "cosine",
         "NonAutoregressiveWrapper: schedule must be linear or cosine, got ", c.schedule);
+  for (const double share : {c.self_cond_train_prob, c.no_replace_prob, c.random_token_prob})
+    check(share >= 0 && share <= 1, "NonAutoregressiveWrapper: probabilities must be in [0, 1], got ", share);
   check(c.steps > 0, "NonAutoregressiveWrapper: steps must be positive, got ", c.steps);
   register_module("net", c.net);
   if (c.self_cond) {

@@ -10,32 +10,26 @@
 namespace weft::xt {
 namespace {
 
-Tensor with_offset(const Tensor& stored, bool unit_offset) { return unit_offset ? stored + 1 : stored; }
 double root(int64_t dim) { return std::sqrt(static_cast<double>(dim)); }
 
 }  // namespace
-
-std::pair<Tensor, Tensor> Norm::add(const Tensor& x, const Tensor& residual, const Tensor& condition) const {
-  const Tensor sum = x + residual;
-  return {sum, (*this)(sum, condition)};
-}
 
 LayerNorm::LayerNorm(int64_t dim, bool unit_offset) : unit_offset_(unit_offset) {
   gamma = register_parameter("gamma", full({dim}, unit_offset ? 0.0 : 1.0));
 }
 Tensor LayerNorm::operator()(const Tensor& x, const Tensor&) const {
-  return layer_norm(x, gamma.shape(), with_offset(gamma, unit_offset_));
+  return layer_norm(x, gamma.shape(), gamma, {}, 1e-5, unit_offset_ ? 1 : 0);
 }
 
-std::pair<Tensor, Tensor> LayerNorm::add(const Tensor& x, const Tensor& residual, const Tensor&) const {
-  return add_layer_norm(x, residual, gamma.shape(), with_offset(gamma, unit_offset_));
+std::pair<Tensor, Tensor> LayerNorm::add(const Tensor& x, const Tensor& residual) const {
+  return add_layer_norm(x, residual, gamma.shape(), gamma, {}, 1e-5, unit_offset_ ? 1 : 0);
 }
 
 RMSNorm::RMSNorm(int64_t dim, int64_t scales, bool unit_offset) : scale_(root(dim)), unit_offset_(unit_offset) {
   g = register_parameter("g", full({scales}, unit_offset ? 0.0 : 1.0));
 }
 Tensor RMSNorm::operator()(const Tensor& x, const Tensor&) const {
-  return normalize(x) * (with_offset(g, unit_offset_) * scale_);
+  return normalize(x) * ((unit_offset_ ? g + 1 : g) * scale_);
 }
 
 SimpleRMSNorm::SimpleRMSNorm(int64_t dim) : scale_(root(dim)) {}

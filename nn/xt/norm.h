@@ -2,7 +2,7 @@
 #pragma once
 
 #include <weft/nn/linear.h>
-#include <weft/nn/module.h>
+#include <weft/nn/norm.h>
 
 #include <optional>
 
@@ -11,13 +11,11 @@ namespace weft::xt {
 /// Rows of x brought to one length, times a scale. Where unit_offset, what is stored is the scale less 1, so that
 /// weight decay pulls it towards 1. condition, [b, 1 or n, dim_condition], is what adaptive norms take their scale
 /// from.
-class Norm : public Module {
+class Norm : public weft::Norm {
  public:
   Tensor forward(const Tensor& x) const override { return (*this)(x, {}); }
   virtual Tensor operator()(const Tensor& x, const Tensor& condition) const = 0;
   using Module::operator();
-  /// {x + residual, the norm of that}: a residual stream's next state and what the next sublayer takes of it.
-  virtual std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual, const Tensor& condition) const;
 };
 
 /// (x - mean) / sqrt(variance + 1e-5) · gamma. arXiv:1607.06450
@@ -26,8 +24,7 @@ class LayerNorm : public Norm {
   explicit LayerNorm(int64_t dim, bool unit_offset = false);
   Tensor operator()(const Tensor& x, const Tensor& condition) const override;
   using Module::operator();
-  /// In one walk over memory.
-  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual, const Tensor& condition) const override;
+  std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual) const override;
   std::string name() const override { return "LayerNorm"; }
   Tensor gamma;  // [dim]
 

@@ -12,9 +12,12 @@ struct Stream {
   Tensor beta;      ///< weights of the output in each stream (hyper-connections)
 };
 
+/// What a sublayer reads of the residual stream, and how its output joins it.
 class ResidualFn : public Module {
  public:
+  /// x: the stream, [b, n, d] (or [b·streams, n, d]).
   virtual Stream prepare(const Tensor& x) const { return {x, x, {}}; }
+  /// out: the sublayer's, [b, n, d] → the stream, as x.
   virtual Tensor combine(const Tensor& out, const Stream& stream) const = 0;
   /// Whether combine() is out + stream.residual and nothing else.
   virtual bool is_addition() const { return false; }

@@ -112,7 +112,10 @@ Tensor sample(const Tensor& logits, double temperature, const FilterLogitsFn& fi
     check(!logits.device().is_cpu() || !any(bad).item<bool>(), "sample: the logits are not numbers, or none is left");
     return where(bad, Scalar(logits.size(1)), token);
   };
-  if (temperature == 0) return checked(logical_not(gt(amax(logits, -1, keepdim), kNever)), argmax(logits, -1, keepdim));
+  if (temperature == 0) {
+    const auto [largest, likeliest] = max(logits, -1, keepdim);
+    return checked(logical_not(gt(largest, kNever)), likeliest);
+  }
   const int64_t b = logits.size(0), c = logits.size(1);
   const Tensor kept = filter ? filter(logits.to(float32)) : logits.to(float32);
   // As multinomial does, which waits for the device.

@@ -49,6 +49,7 @@ struct Intermediates {
   char layer_type = 'a';
 };
 
+/// Not given its norms and not adding its result to the stream: those are AttentionLayers' work.
 class Sublayer : public Module {
  public:
   /// x: [b, n, dim] ([3, b, n, dim] where queries, keys and values read different streams) → [b, n, dim]. out may be

@@ -13,6 +13,9 @@
 namespace weft::xt {
 namespace {
 
+// Whether logits are products with the embedding; return_only_embed leaves none.
+bool ties_logits(const TransformerWrapperConfig& c) { return c.tie_embedding && !c.return_only_embed; }
+
 const TransformerWrapperConfig& checked(const TransformerWrapperConfig& c) {
   check(c.attn_layers != nullptr, "TransformerWrapper: no attn_layers given");
   check(c.num_tokens > 0, "TransformerWrapper: num_tokens must be positive, got ", c.num_tokens);
@@ -23,7 +26,7 @@ const TransformerWrapperConfig& checked(const TransformerWrapperConfig& c) {
         "TransformerWrapper: mixture_of_softmax has one output head, not ", c.num_output_heads);
   check(c.emb_frac_gradient > 0 && c.emb_frac_gradient <= 1,
         "TransformerWrapper: emb_frac_gradient must be in (0, 1], got ", c.emb_frac_gradient);
-  check(!c.tie_embedding || c.emb_dim.value_or(c.attn_layers->dim()) == c.attn_layers->dim(),
+  check(!ties_logits(c) || c.emb_dim.value_or(c.attn_layers->dim()) == c.attn_layers->dim(),
         "TransformerWrapper: tie_embedding needs an emb_dim of dim ", c.attn_layers->dim());
   check(!c.memory_tokens_interspersed_every || (*c.memory_tokens_interspersed_every > 0 && c.attn_layers->causal()),
         "TransformerWrapper: memory_tokens_interspersed_every must be positive, and the layers causal");
@@ -72,7 +75,7 @@ TransformerWrapper::TransformerWrapper(const TransformerWrapperConfig& given)
   }
   const int64_t logits = c.logits_dim.value_or(c.num_tokens);
   if (c.return_only_embed || c.tie_embedding) {
-    check(!c.tie_embedding || dynamic_cast<TokenEmbedding*>(token_emb_.get()),
+    check(!ties_logits(c) || dynamic_cast<TokenEmbedding*>(token_emb_.get()),
           "TransformerWrapper: tie_embedding needs a TokenEmbedding, not a ", token_emb_->name());
   } else if (c.num_output_heads > 1) {
     const auto heads = register_module("to_logits", std::make_shared<ModuleList>());
@@ -91,7 +94,7 @@ bool TransformerWrapper::can_cache_kv() const {
 
 Tensor TransformerWrapper::logits_weight() const {
   if (config_.sigsoftmax_logits || config_.mixture_of_softmax || config_.squeeze_out_last_dim) return {};
-  if (config_.tie_embedding) return static_cast<const TokenEmbedding&>(*token_emb_).emb.weight;
+  if (ties_logits(config_)) return static_cast<const TokenEmbedding&>(*token_emb_).emb.weight;
   const auto* head = to_logits_.size() == 1 ? dynamic_cast<const Linear*>(to_logits_[0].get()) : nullptr;
   return head && !head->bias.defined() ? head->weight : Tensor();
 }
@@ -102,7 +105,7 @@ Tensor TransformerWrapper::embed(const Tensor& tokens, Call& call) const {
         tokens.dtype(), " ", tokens.shape());
   const int64_t b = tokens.size(0), n = tokens.size(1);
   Tensor x = token_emb_->forward(tokens);  // [b, n, emb_dim]
-  const Tensor positions = position_embeddings(pos_emb_.get(), n, call, tokens.device());
+  const Tensor positions = given_or_position_embeddings(pos_emb_.get(), n, call, tokens.device());
   if (positions.defined()) x = x + positions;
 
   check(call.embed_ids.size() == embeds_.size(), name(), ": ", call.embed_ids.size(), " embed_ids for ", embeds_.size(),
@@ -151,7 +154,7 @@ Tensor TransformerWrapper::through_layers(Tensor x, Call& call, LayerIntermediat
 
 Tensors TransformerWrapper::make_logits(const Tensor& x, const Tensor& mixture) const {
   Tensors all;
-  if (config_.tie_embedding) all.push_back(linear(x, static_cast<const TokenEmbedding&>(*token_emb_).emb.weight));
+  if (ties_logits(config_)) all.push_back(linear(x, static_cast<const TokenEmbedding&>(*token_emb_).emb.weight));
   for (const auto& head : to_logits_) all.push_back(head->forward(x));
   for (Tensor& logits : all) {
     if (config_.sigsoftmax_logits) logits = logits + log_sigmoid(logits);
@@ -168,7 +171,7 @@ TransformerOutput TransformerWrapper::run(const Tensor& tokens, const Call& give
   Tensor x = Autocast::apply(embed(tokens, call));
   Tensor mask = call.mask;  // of x, without memory tokens
   if (call.padding_mask.defined()) mask = mask.defined() ? logical_and(mask, call.padding_mask) : call.padding_mask;
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
   shift_mems(call, config_.shift_mem_down);
   call.return_attn |= call.return_attn_z_loss;
   x = through_layers(x, call, out.intermediates);

@@ -19,7 +19,6 @@ std::shared_ptr<PositionEmbedding> make_position_embedding(int64_t dim, const Po
 }
 
 Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device) {
-  if (call.pos.defined() && call.pos.is_floating()) return call.pos;
   if (!emb) return {};
   const int64_t before = call.cache ? call.cache->tokens : 0;
   Tensor pos = call.pos;
@@ -30,6 +29,10 @@ Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& 
   if (call.cache && before == 0) call.cache->token_start = call.seq_start_pos;
   const Tensor start = call.cache ? call.cache->token_start : call.seq_start_pos;
   return emb->forward(start.defined() ? pos - unsqueeze(start, -1) : pos);
+}
+
+Tensor given_or_position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device) {
+  return call.pos.defined() && call.pos.is_floating() ? call.pos : position_embeddings(emb, n, call, device);
 }
 
 void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call& call) {
@@ -46,6 +49,12 @@ void put_in_front(const Tensor& block, const Tensor& block_mask, Tensor& x, Call
 
 Tensor repeated(const Tensor& tokens, int64_t b) {
   return expand(unsqueeze(tokens, 0), {b, tokens.size(0), tokens.size(1)});
+}
+
+Tensor take_memory_out(const Tensor& y, int64_t prepended, int64_t memory, LayerIntermediates& kept) {
+  kept.memory_tokens = slice(y, 1, prepended, prepended + memory);
+  const Tensor rest = slice(y, 1, prepended + memory);
+  return prepended > 0 ? cat({slice(y, 1, 0, prepended), rest}, 1) : rest;
 }
 
 MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call& call)
@@ -77,8 +86,11 @@ MemoryTokens::MemoryTokens(const Tensor& tokens, int64_t every, Tensor& x, Call&
   };
   const Tensor all = ones({x.size(0), num_}, {.dtype = boolean, .device = x.device()});
   x = put(x, repeated(tokens, x.size(0)));
-  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask})
-    if (mask->defined()) *mask = put(*mask, all);
+  for (Tensor* mask : {&call.mask, &call.self_attn_kv_mask, &call.padding_mask}) {
+    if (!mask->defined()) continue;
+    check(mask->shape() == Shape{x.size(0), n_}, "expected a mask [", x.size(0), ", ", n_, "], got ", mask->shape());
+    *mask = put(*mask, all);
+  }
 }
 
 Tensor MemoryTokens::taken_out(const Tensor& y, LayerIntermediates& kept) const {
@@ -111,6 +123,7 @@ Tensor masked_mean(const Tensor& x, const Tensor& mask) {
 }
 
 Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_len) {
+  check(max_mem_len >= 0, "max_mem_len must not be negative, got ", max_mem_len);
   Tensors next;
   for (size_t i = 0; i < hiddens.size() && (mems.empty() || i < mems.size()); ++i) {
     const Tensor seen = mems.empty() ? hiddens[i] : cat({mems[i], hiddens[i]}, -2);
@@ -132,12 +145,6 @@ void shift_mems(Call& call, int64_t by) {
     const auto n = std::clamp<int64_t>(by, 0, static_cast<int64_t>(list->size()));
     std::rotate(list->begin(), list->begin() + n, list->end());
   }
-}
-
-void hand_on_positions(Call& call, const AttentionLayers& layers) {
-  const bool of_use = call.pos.defined() && !call.pos.is_floating() &&
-                      (layers.config().rotary_pos_emb || layers.config().rotary_xpos || layers.config().alibi_pos_bias);
-  if (!of_use) call.pos = {};
 }
 
 }  // namespace weft::xt

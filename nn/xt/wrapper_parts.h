@@ -17,9 +17,11 @@ struct PositionOptions {
 std::shared_ptr<PositionEmbedding> make_position_embedding(int64_t dim, const PositionOptions& options,
                                                            const AttentionLayers& layers);
 
-/// What to add to embeddings of n tokens: call.pos itself if it is floating, else the embeddings of call.pos, or of
-/// 0, 1, ... (after those that call.cache has seen), counted from call.seq_start_pos. Undefined where emb is null.
+/// What to add to n tokens: the embeddings of call.pos, or of 0, 1, ... (after those that call.cache has seen), counted
+/// from call.seq_start_pos. Undefined where emb is null.
 Tensor position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device);
+/// call.pos itself where it is floating, else the above.
+Tensor given_or_position_embeddings(const PositionEmbedding* emb, int64_t n, const Call& call, Device device);
 
 /// Puts a block [b, p, d] in front of x [b, n, d], and its mask (undefined: all true) in front of every mask of the
 /// call that is defined.
@@ -30,6 +32,9 @@ void start_to_mask(Call& call, int64_t n, Device device);
 
 /// tokens [num, d] → [b, num, d].
 Tensor repeated(const Tensor& tokens, int64_t b);
+
+/// y [b, n, d] without its memory tokens, which stand after the prepended embeddings; they go to kept.
+Tensor take_memory_out(const Tensor& y, int64_t prepended, int64_t memory, LayerIntermediates& kept);
 
 /// Learned tokens (arXiv:2006.11527) in front of x, or of every so many places of it, on its way through the layers.
 class MemoryTokens {
@@ -59,8 +64,5 @@ Tensors next_mems(const Tensors& mems, const Tensors& hiddens, int64_t max_mem_l
 
 /// The mems of layer i + by go to layer i, the first ones to the last layers (enhanced recurrence, arXiv:2012.15688).
 void shift_mems(Call& call, int64_t by);
-
-/// Call for the layers below a wrapper: pos goes on only where it is of use there.
-void hand_on_positions(Call& call, const AttentionLayers& layers);
 
 }  // namespace weft::xt

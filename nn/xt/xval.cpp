@@ -55,14 +55,11 @@ XValTransformerWrapper::Output XValTransformerWrapper::operator()(const Tensor& 
   const int64_t prepended = call.prepend_embeds.defined() ? call.prepend_embeds.size(1) : 0;
   if (prepended > 0) put_in_front(call.prepend_embeds, call.prepend_mask, x, call);
   x = dropout(x, config_.emb_dropout, is_training());
-  hand_on_positions(call, *config_.attn_layers);
+  call.pos = {};
 
   Output out;
   x = (*config_.attn_layers)(x, call, &out.intermediates);
-  if (memory > 0) {
-    out.intermediates.memory_tokens = slice(x, 1, prepended, prepended + memory);
-    x = prepended > 0 ? cat({slice(x, 1, 0, prepended), slice(x, 1, prepended + memory)}, 1) : slice(x, 1, memory);
-  }
+  if (memory > 0) x = take_memory_out(x, prepended, memory, out.intermediates);
   out.embeddings = x;
   if (call.return_mems) out.mems = next_mems({}, out.intermediates.hiddens, config_.max_mem_len);
   if (call.return_embeddings) return out;

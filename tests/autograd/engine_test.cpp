@@ -1,5 +1,6 @@
 // The corners of the sweep: saved outputs, hooks, versions, checkpoints, threads, deep and empty graphs.
 #include <doctest/doctest.h>
+#include <weft/ops/copy.h>
 #include <weft/weft.h>
 
 #include <cmath>
@@ -237,6 +238,36 @@ TEST_CASE("engine: deep graphs are taken apart without recursion, swept or not")
   for (int i = 0; i < 100'000; ++i) z = exp(z * 1e-3);  // saved outputs
   grad({z}, {x}, {}, {.create_graph = true});
   CHECK(graph_size(z) == 200'000);
+}
+
+TEST_CASE("engine: gradients of parts are written beside each other, each part once in a sweep") {
+  const Tensor x = randn({3, 8}).requires_grad_();
+  const Tensors parts = chunk(x, 2, -1);
+  Tensors given;
+  // Asks for two places, uses one; the other user of parts[0] brings a gradient of its own.
+  const Tensor y = record("asks", parts[0] + parts[1], {parts[0], parts[1]}, [&](const Tensor& dy) -> Grads {
+    given = {detail::gradient_like(parts[0]), detail::gradient_like(parts[1]), detail::gradient_like(parts[0])};
+    copy_into(dy, given[0]), copy_into(dy * 2, given[1]);
+    return {given[0], given[1]};
+  });
+  const auto beside = [&] {
+    return given[0].impl().storage == given[1].impl().storage && given[0].strides() == Shape{8, 1} &&
+           given[1].impl().offset == given[0].impl().offset + 4 && given[2].impl().storage != given[0].impl().storage;
+  };
+  const Tensor dy = reshape(arange(12).to(float32), {3, 4});
+  const auto expected = cat({dy, dy * 2}, -1).to_vector<float>();
+  const Tensor first = grad({y}, {x}, {dy}, {.retain_graph = true})[0];
+  CHECK(beside());
+  CHECK(first.impl().storage == given[0].impl().storage);  // nothing was copied
+  CHECK(first.to_vector<float>() == expected);
+  const Tensors before = given;
+  CHECK(grad({y}, {x}, {dy}, {.retain_graph = true})[0].to_vector<float>() == expected);
+  CHECK(beside());
+  CHECK(given[0].impl().storage != before[0].impl().storage);
+  CHECK(first.to_vector<float>() == expected);
+  const Tensor both = grad({y, parts[0] * 3}, {x}, {dy, dy})[0];
+  CHECK(both.to_vector<float>() == cat({dy * 4, dy * 2}, -1).to_vector<float>());
+  CHECK(detail::gradient_like(parts[0]).is_contiguous());  // outside of a sweep
 }
 
 TEST_CASE("engine: empty tensors have empty gradients") {

@@ -317,6 +317,13 @@ TEST_CASE("attention on the GPU: wide values") {  // by products over a kept mat
     compare(c, bfloat16, true);
 }
 
+TEST_CASE("attention on the GPU: more heads than a grid has rows") {
+  if (!has_gpu()) return;
+  for (const DType dtype : {float32, bfloat16})
+    for (const bool gradients : {false, true})
+      compare(Case{.b = 35000, .h = 2, .hk = 2, .n = 2, .m = 3, .d = 16, .dv = 16, .causal = true}, dtype, gradients);
+}
+
 TEST_CASE("attention on the GPU: float32 and float64") {
   if (!has_gpu()) return;
   for (const Case& c : each_option()) compare(c, float32, true);

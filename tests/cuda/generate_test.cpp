@@ -14,10 +14,8 @@ namespace {
 constexpr int64_t kTokens = 37;
 
 std::shared_ptr<TransformerWrapper> model(const char* options, TransformerWrapperConfig c = {}) {
-  c.num_tokens = kTokens, c.max_seq_len = 40, c.attn_layers = make<Decoder>(small_layers(options));
-  const auto net = std::make_shared<TransformerWrapper>(c);
-  prepare(*net);
-  return net;
+  c.num_tokens = kTokens, c.max_seq_len = 40;
+  return small_model(options, c);
 }
 
 // Greedy and drawn: recorded, call by call, and without a cache.
@@ -58,7 +56,7 @@ TEST_CASE("generate: a recorded step with memories, a context, an amateur, repet
   AutoregressiveWrapper memory(model(R"({"rotary_pos_emb": true, "rotary_emb_dim": 4})", {.num_memory_tokens = 3}));
   check_same(memory, prompts, 39, {});
   AutoregressiveWrapper crossing(model(R"({"cross_attend": true, "attn_num_mem_kv": 1, "shift_tokens": 1})"));
-  check_same(crossing, prompts, 10, {.call = {.context = randn({2, 5, 24}, {.dtype = float64})}});
+  check_same(crossing, prompts, 10, {.call = {.context = randn({2, 5, 12}, {.dtype = float64})}});
   AutoregressiveWrapper plain(model("{}"));
   check_same(plain, prompts, 14, {.amateurs = {{model(R"({"depth": 1})")}}});
   check_same(plain, prompts, 14, {.repetition = {.penalty = 1.2, .frequency_penalty = 0.3, .no_repeat_ngram_size = 2}});
@@ -115,7 +113,7 @@ TEST_CASE("generate: beams by recorded steps") {
     AutoregressiveWrapper wrapper(model(options));
     const Tensor prompts = randint(0, kTokens, {2, 5});
     BeamSearchOptions given{.beams = 3, .eos_token = 4, .length_penalty = 0.7};
-    if (text != "{}") given.call.context = randn({2, 6, 24}, {.dtype = float64});
+    if (text != "{}") given.call.context = randn({2, 6, 12}, {.dtype = float64});
     const auto search = [&](std::optional<bool> capture, bool cache) {
       given.capture = capture, given.cache_kv = cache;
       return wrapper.beam_search(prompts, 30, given);

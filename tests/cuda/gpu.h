@@ -11,6 +11,8 @@
 
 #include <cstring>
 
+#include "support/message_of.h"
+
 #define NEEDS_GPU()                      \
   if (cuda::device_count() == 0) {       \
     MESSAGE("there is no GPU: skipped"); \
@@ -31,16 +33,6 @@ inline int64_t different_bits(const Tensor& a, const Tensor& b) {
     count += std::memcmp(static_cast<char*>(x.raw_data()) + at, static_cast<char*>(y.raw_data()) + at, size) != 0;
   }
   return count;
-}
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "(nothing was thrown)";
 }
 
 }  // namespace weft::test

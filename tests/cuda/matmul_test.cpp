@@ -6,6 +6,7 @@
 
 #include "support/walker.h"
 
+#include <array>
 #include <cmath>
 
 using namespace weft;
@@ -100,7 +101,7 @@ TEST_CASE("cuda matmul: batches that repeat, that do not merge, of many") {
   for (const DType d : kFloats) {
     for (const auto& [a, b] :
          {Pair{{3, 5, 20, 30}, {30, 17}}, Pair{{20, 30}, {6, 30, 17}}, Pair{{4, 1, 9, 16}, {1, 5, 16, 8}},
-          Pair{{2, 1, 3, 16}, {40, 16, 24}}, Pair{{5, 1, 16}, {16, 24}}, Pair{{1500, 4, 6}, {1500, 6, 8}},
+          Pair{{2, 1, 3, 16}, {40, 16, 24}}, Pair{{5, 1, 16}, {16, 24}}, Pair{{1500, 4, 6}, {1500, 6, 8}}, Pair{{70000, 2, 3}, {70000, 3, 2}},
           Pair{{9, 1, 4, 6}, {1, 9, 6, 8}}}) {
       compare(
           concat(a, " x ", b), [](const Tensors& x) { return matmul(x[0], x[1]); }, {random(a, 1, d), random(b, 2, d)},
@@ -161,6 +162,28 @@ TEST_CASE("cuda matmul: large products of rows that begin anywhere") {
   }
 }
 
+TEST_CASE("cuda matmul: products that start from another matrix") {
+  NEEDS_GPU();
+  const auto sum = [](const Tensors& x) { return baddbmm(x[0], x[1], x[2]); };
+  for (const DType d : kFloats) {
+    for (const auto& [c, a, b] : {std::array<Shape, 3>{Shape{33, 64}, {33, 40}, {40, 64}},
+                                  {Shape{51}, {33, 40}, {40, 51}},
+                                  {Shape{3, 5, 20, 24}, {3, 5, 20, 16}, {3, 5, 16, 24}},
+                                  {Shape{3, 1, 20, 24}, {3, 5, 20, 16}, {16, 24}},
+                                  {Shape{7, 9}, {7, 0}, {0, 9}}}) {
+      compare(concat(c, " + ", a, " x ", b), sum, {random(c, 3, d), random(a, 1, d), random(b, 2, d)}, d);
+    }
+    compare(
+        "views", [=](const Tensors& x) { return baddbmm(x[0].narrow(1, 1, 40), x[1], x[2]); },
+        {random({30, 43}, 3, d), random({30, 16}, 1, d), random({16, 40}, 2, d)}, d);
+  }
+  for (const DType d : {bfloat16, float16})
+    compare("odd sizes", sum, {random({1333, 1419}, 3, d), random({1333, 1301}, 1, d), random({1301, 1419}, 2, d)}, d);
+  const auto whole = [](const Shape& s) { return randint(-9, 9, s); };
+  const Tensor c = whole({4, 6}), a = whole({4, 5}), b = whole({5, 6});
+  CHECK(baddbmm(c, a, b).cpu().to_vector<int64_t>() == baddbmm(c.cpu(), a.cpu(), b.cpu()).to_vector<int64_t>());
+}
+
 TEST_CASE("cuda matmul: a sum over several products in float32, on rows that begin at whole packs") {
   NEEDS_GPU();
   for (const DType d : kFloats) {
@@ -210,6 +233,21 @@ TEST_CASE("cuda linear: activations, with and without bias, whole and odd sizes"
              random({48}, 5, d)},
             d, act == Activation::none ? 2 : 4);
       }
+    }
+  }
+}
+
+TEST_CASE("cuda linear: after a gate, whose gradient lies in a part of another") {
+  NEEDS_GPU();
+  for (const DType d : kFloats) {
+    for (const auto& [rows, in, out] : {std::array<int64_t, 3>{50, 64, 24}, {33, 37, 19}}) {
+      compare(
+          concat(rows, " rows, ", in, " to ", out),
+          [](const Tensors& x) {
+            const Tensors parts = chunk(x[0], 2, -1);
+            return swiglu_linear(silu(parts[0]), parts[1], x[1], x[2]);
+          },
+          {random({rows, 2 * in}, 1, d), random({out, in}, 2, d), random({out}, 3, d)}, d, 4);
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <weft/ops/matmul.h>
 #include <weft/ops/optim.h>
 
-#include <filesystem>
+#include "support/temporary_folder.h"
 
 using namespace weft;
 using namespace weft::test;
@@ -144,11 +144,11 @@ TEST_CASE("cuda: copies from and to page-locked memory need no waiting") {
 
 TEST_CASE("cuda: tensors are saved from the GPU and read to the CPU, or back") {
   NEEDS_GPU();
-  const auto path = (std::filesystem::temp_directory_path() / "weft-cuda.safetensors").string();
+  const TemporaryFolder folder;
+  const std::string path = folder / "two.safetensors";
   const Tensor x = randn({5, 7}), y = arange(9);
   save_safetensors(path, {{"x", x.t()}, {"y", y}});
   const NamedTensors host = load_safetensors(path), back = load_safetensors(path, Device::cuda());
-  std::filesystem::remove(path);
   CHECK(host[0].second.device() == Device::cpu());
   CHECK(back[0].second.device() == Device::cuda());
   CHECK(different_bits(host[0].second, x.t()) == 0);

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "support/temporary_folder.h"
+
 using namespace weft;
 using namespace weft::data;
 
@@ -40,21 +42,21 @@ TEST_CASE("bpe: pieces are those of GPT-2's pattern") {
   CHECK(pieces("x\n\ny") == std::vector<std::string>{"x", "\n", "\n", "y"});
   CHECK(pieces("\xff\xc3(") == std::vector<std::string>{"\xff\xc3("});
   CHECK(pieces("").empty());
-  for (const auto& c : recorded()["pieces"]) CHECK(pieces(c["text"].get<std::string>()) == c["pieces"].get<std::vector<std::string>>());
+  for (const auto& c : recorded()["pieces"])
+    CHECK(pieces(c["text"].get<std::string>()) == c["pieces"].get<std::vector<std::string>>());
 }
 
 TEST_CASE("bpe: training learns the merges that the tokenizers library learns") {
   const auto r = recorded();
   const BpeTokenizer t = BpeTokenizer::train(corpus(), {.vocab_size = r["vocab_size"]});
   CHECK(t.vocab_size() == r["vocab_size"]);
-  const auto folder = std::filesystem::temp_directory_path() / "weft_bpe_test";
-  t.save(folder);
+  const test::TemporaryFolder folder;
+  t.save(folder.path());
   std::ifstream mine(folder / "merges.txt"), theirs(kFolder / "merges.txt");
   const std::string a(std::istreambuf_iterator<char>(mine), {}), b(std::istreambuf_iterator<char>(theirs), {});
   CHECK(a == b);
   const BpeTokenizer again = BpeTokenizer::load(folder / "vocab.json", folder / "merges.txt");
   CHECK(again.encode("the tensor's gradient") == t.encode("the tensor's gradient"));
-  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("bpe: ids are those of the tokenizers library, from either form of its files") {
@@ -109,13 +111,11 @@ TEST_CASE("bpe: what is wrong with a file or an argument is said") {
   CHECK_THROWS_WITH(BpeTokenizer::load(kFolder / "merges.txt", kFolder / "merges.txt"),
                     doctest::Contains("is not a JSON object"));
   CHECK_THROWS_WITH(BpeTokenizer::load(kFolder / "vocab.json"), doctest::Contains("holds no BPE model"));
-  const auto folder = std::filesystem::temp_directory_path() / "weft_bpe_bad";
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "merges.txt") << "qq zz\n";
+  const test::TemporaryFolder folder;
+  folder.write("merges.txt", "qq zz\n");
   CHECK_THROWS_WITH(BpeTokenizer::load(kFolder / "vocab.json", folder / "merges.txt"),
                     doctest::Contains("which is not in the vocabulary"));
-  std::ofstream(folder / "merges.txt") << "a b c\n";
+  folder.write("merges.txt", "a b c\n");
   CHECK_THROWS_WITH(BpeTokenizer::load(kFolder / "vocab.json", folder / "merges.txt"),
                     doctest::Contains("merges.txt:1: expected two tokens"));
-  std::filesystem::remove_all(folder);
 }

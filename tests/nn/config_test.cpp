@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 #include <weft/nn/config.h>
 
+#include "support/message_of.h"
+
 using namespace weft;
 
 namespace {
@@ -25,12 +27,7 @@ Fields fields(OuterConfig& c) {
 }
 
 std::string error_of(const char* json) {
-  try {
-    config_from_json<OuterConfig>(json, "Outer");
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+  return test::message_of([&] { config_from_json<OuterConfig>(json, "Outer"); });
 }
 
 }  // namespace

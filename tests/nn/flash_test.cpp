@@ -1,6 +1,5 @@
 // FLASH's modules beyond the recorded cases: gradients by finite differences, structure, weights, wrong uses.
 #include <doctest/doctest.h>
-#include <weft/autograd/gradcheck.h>
 #include <weft/autograd/structure.h>
 #include <weft/nn/flash/attention_fn.h>
 #include <weft/nn/flash/flash_transformer.h>
@@ -14,51 +13,14 @@
 #include <weft/ops/shape.h>
 #include <weft/tensor/safetensors.h>
 
-#include <filesystem>
-
+#include "support/message_of.h"
+#include "support/module.h"
+#include "support/temporary_folder.h"
 #include "support/walker.h"
 
 using namespace weft;
 using namespace weft::flash;
-using weft::test::relative_error;
-
-namespace {
-
-// float64, in evaluation mode, with every parameter away from its initial value.
-void prepare(Module& m) {
-  m.to(float64);
-  m.eval();
-  NoGrad guard;
-  for (auto& [name, p] : m.named_parameters()) Tensor(p).copy_(p.detach() + randn(p.shape(), {.dtype = float64}) * 0.3);
-}
-
-// Checks the gradients of f(x) by x and by every parameter of m.
-void check_gradients(Module& m, const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
-  Tensors inputs{x};
-  for (const Tensor& p : m.parameters()) inputs.push_back(p);
-  gradcheck([&f](const Tensors& all) { return Tensors{f(all[0])}; }, inputs, {.fast_mode = true});
-}
-
-Tensor input(const Shape& shape) { return randn(shape, {.dtype = float64, .requires_grad = true}); }
-
-// [b, n], true on the first real[i] places of row i.
-Tensor mask_of(int64_t n, const std::vector<int64_t>& real) {
-  std::vector<bool> values;
-  for (int64_t r : real)
-    for (int64_t i = 0; i < n; ++i) values.push_back(i < r);
-  return tensor(values, {static_cast<int64_t>(real.size()), n});
-}
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
-
-}  // namespace
+using namespace weft::test;
 
 TEST_CASE("flash: gradients of the parts") {
   manual_seed(1);
@@ -252,10 +214,10 @@ TEST_CASE("flash: weights written and read give the same bits, and the names are
   CHECK(names == "token_emb.weight\nabs_pos_emb.scale\nabs_pos_emb.inv_freq\n" + layer("0") + layer("1") +
                      "to_logits.0.weight\nto_logits.0.bias\nto_logits.1.weight\nto_logits.1.bias\n");
 
-  const auto path = std::filesystem::temp_directory_path() / "weft_flash_weights.safetensors";
-  save_safetensors(path.string(), a.state_dict());
-  b.load_state_dict(load_safetensors(path.string()));
-  std::filesystem::remove(path);
+  const TemporaryFolder folder;
+  const std::string path = folder / "weights.safetensors";
+  save_safetensors(path, a.state_dict());
+  b.load_state_dict(load_safetensors(path));
   const Tensor tokens = randint(0, 11, {2, 9});
   CHECK(a(tokens).to_vector() == b(tokens).to_vector());
 }
@@ -267,25 +229,25 @@ TEST_CASE("flash: configs go through JSON") {
 }
 
 TEST_CASE("flash: wrong uses are errors that say what was wrong") {
-  CHECK(error_of([] { GAU gau({}); }) == "GAU: dim and query_key_dim must be positive, got 0 and 128");
-  CHECK(error_of([] { GAU gau({.dim = 4, .expansion_factor = 0.1}); }) ==
+  CHECK(message_of([] { GAU gau({}); }) == "GAU: dim and query_key_dim must be positive, got 0 and 128");
+  CHECK(message_of([] { GAU gau({.dim = 4, .expansion_factor = 0.1}); }) ==
         "GAU: expansion_factor 0.1 gives 0.4 hidden features");
-  CHECK(error_of([] { FLASH flash({.dim = 4, .expansion_factor = 1e300}); }) ==
+  CHECK(message_of([] { FLASH flash({.dim = 4, .expansion_factor = 1e300}); }) ==
         "FLASH: expansion_factor 1e+300 gives 4e+300 hidden features");
-  CHECK(error_of([] { GAU gau({.dim = 4, .norm_klass = "BatchNorm"}); }) ==
+  CHECK(message_of([] { GAU gau({.dim = 4, .norm_klass = "BatchNorm"}); }) ==
         "norm_klass must be LayerNorm, ScaleNorm, RMSNorm or Identity, got BatchNorm");
-  CHECK(error_of([] { GAU gau({.dim = 4, .dropout = 2}); }) == "Dropout: p must be in [0, 1], got 2");
-  CHECK(error_of([] { FLASH flash({.dim = 4, .group_size = 0}); }) == "FLASH: group_size must be positive, got 0");
-  CHECK(error_of([] { FLASHTransformer t({.num_tokens = 3, .dim = 5, .depth = 1}); }) ==
+  CHECK(message_of([] { GAU gau({.dim = 4, .dropout = 2}); }) == "Dropout: p must be in [0, 1], got 2");
+  CHECK(message_of([] { FLASH flash({.dim = 4, .group_size = 0}); }) == "FLASH: group_size must be positive, got 0");
+  CHECK(message_of([] { FLASHTransformer t({.num_tokens = 3, .dim = 5, .depth = 1}); }) ==
         "FLASHTransformer: dim must be positive and even, got 5");
-  CHECK(error_of([] { FLASHTransformer t({.num_tokens = 3, .dim = 4, .depth = 1, .norm_type = "rms"}); }) ==
+  CHECK(message_of([] { FLASHTransformer t({.num_tokens = 3, .dim = 4, .depth = 1, .norm_type = "rms"}); }) ==
         "FLASHTransformer: norm_type must be scalenorm or layernorm, got rms");
-  CHECK(error_of([] { RotaryEmbedding r({.dim = 3}); }) == "RotaryEmbedding: dim must be positive and even, got 3");
+  CHECK(message_of([] { RotaryEmbedding r({.dim = 3}); }) == "RotaryEmbedding: dim must be positive and even, got 3");
   FLASH flash({.dim = 4, .query_key_dim = 4});
-  CHECK(error_of([&] { flash(zeros({2, 3, 5})); }) == "FLASH: expected x [batch, length, 4], got [2, 3, 5]");
-  CHECK(error_of([&] { flash(zeros({2, 3, 4}), zeros({2, 3})); }) == "FLASH: expected a bool mask, got float32");
-  CHECK(error_of([&] {
+  CHECK(message_of([&] { flash(zeros({2, 3, 5})); }) == "FLASH: expected x [batch, length, 4], got [2, 3, 5]");
+  CHECK(message_of([&] { flash(zeros({2, 3, 4}), zeros({2, 3})); }) == "FLASH: expected a bool mask, got float32");
+  CHECK(message_of([&] {
           flash(zeros({2, 3, 4}), zeros({2, 4}, {.dtype = boolean}));
         }) == "FLASH: mask [2, 4] does not fit x [2, 3, 4]");
-  CHECK(error_of([&] { flash(zeros({2, 0, 4})); }) == "FLASH: expected at least one token, got [2, 0, 4]");
+  CHECK(message_of([&] { flash(zeros({2, 0, 4})); }) == "FLASH: expected at least one token, got [2, 0, 4]");
 }

@@ -23,6 +23,27 @@ TEST_CASE("layers: start as in PyTorch and print as there") {
   CHECK_THROWS_AS(Embedding(5, 3, 5), Error);
 }
 
+TEST_CASE("layers: a norm joined with the addition before it") {
+  manual_seed(6);
+  const Tensor x = randn({2, 3, 8}), branch = randn({2, 3, 8});
+  std::vector<std::shared_ptr<Norm>> norms{std::make_shared<LayerNorm>(8),    std::make_shared<RMSNorm>(8),
+                                           std::make_shared<GroupNorm>(1, 3), std::make_shared<xt::LayerNorm>(8, true),
+                                           std::make_shared<xt::RMSNorm>(8),  std::make_shared<xt::SimpleRMSNorm>(8)};
+  for (const char* klass : {"LayerNorm", "ScaleNorm", "RMSNorm", "Identity"})
+    norms.push_back(flash::make_norm(klass, 8));
+  for (const auto& norm : norms) {
+    CAPTURE(norm->name());
+    for (auto& [name, p] : norm->named_parameters()) p.detach().copy_(randn(p.shape()));
+    const auto close = [](const Tensor& a, const Tensor& b) { return amax(abs(a - b)).item() < 1e-5; };
+    const auto [sum, normed] = ResidualStream{x, branch}.add_norm(*norm);
+    CHECK(close(sum, x + branch));
+    CHECK(close(normed, norm->forward(x + branch)));
+    const auto [same, alone] = ResidualStream{x}.add_norm(*norm);
+    CHECK(close(same, x));
+    CHECK(close(alone, norm->forward(x)));
+  }
+}
+
 TEST_CASE("layers: several that read one tensor give what each gives") {
   const Linear q(6, 8, false), k(6, 4, false), v(6, 5, false);
   for (int64_t rows : {3, 300}) {  // on a GPU the second is one product
@@ -49,6 +70,11 @@ TEST_CASE("initialisers: PyTorch's bounds") {
   CHECK(amax(abs(w)).item() > 0.95 / std::sqrt(32.0));
   init::xavier_uniform_(w);
   CHECK(amax(abs(w)).item() <= std::sqrt(6.0 / 96));
+  init::xavier_normal_(w, 2);
+  CHECK(square(w).mean().item() == doctest::Approx(4 * 2.0 / 96).epsilon(0.1));
+  init::ones_(w);
+  CHECK(amin(w).item() == 1);
+  CHECK(amax(w).item() == 1);
   init::trunc_normal_(w, 0, 1, -0.5, 2);
   CHECK(amin(w).item() >= -0.5);
   CHECK(amax(w).item() <= 2);

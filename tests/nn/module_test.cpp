@@ -33,6 +33,34 @@ TEST_CASE("module: names, printing and counts") {
         "bias=False)\n    (1): ReLU()\n  )\n)");
 }
 
+TEST_CASE("module: what applies to a whole tree") {
+  Net net;
+  std::string walked;
+  const auto see = [&](const std::string& name, const Module& m) { walked += "'" + name + "' " + m.name() + ", "; };
+  const Net& unchanging = net;
+  unchanging.apply(see);
+  const std::string tree = "'' Net, 'a' Linear, 'b' Sequential, 'b.0' Linear, 'b.1' ReLU, ";
+  CHECK(walked == tree);
+  net.apply([&](const std::string& name, Module& m) {
+    see(name, m);
+    if (name == "b.1") m.eval();
+  });
+  CHECK(walked == tree + tree);
+  CHECK(net.is_training());
+  CHECK_FALSE(net.b.at<ReLU>(1).is_training());
+
+  CHECK(net.named_buffers().size() == 1);
+  CHECK(net.named_buffers()[0].first == "steps");
+  CHECK(net.named_buffers()[0].second.same_as(net.steps));
+
+  net(ones({1, 2})).sum().backward();
+  CHECK(net.a.weight.grad().defined());
+  net.zero_grad();
+  for (const Tensor& p : net.parameters()) CHECK_FALSE(p.grad().defined());
+  net.requires_grad_(false);
+  CHECK_FALSE(net(ones({1, 2})).requires_grad());
+}
+
 TEST_CASE("module: load_state_dict takes all or nothing and says what is wrong") {
   Net net, other;
   net.load_state_dict(other.state_dict());

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <weft/nn/optim/ema.h>
 #include <weft/nn/optim/optimizer.h>
 #include <weft/nn/optim/schedule.h>
 #include <weft/weft.h>
@@ -111,6 +112,20 @@ TEST_CASE("schedules and averages") {
   CHECK(s(4) == doctest::Approx(1));
   CHECK(s(9) == doctest::Approx(0.55));
   CHECK(s(1000) == doctest::Approx(0.1));
+  CHECK(constant_schedule()(7) == 1);
+  const Schedule line = linear_schedule(8, 0.2);
+  for (const auto& [step, factor] : {std::pair{0, 1.0}, {4, 0.6}, {8, 0.2}, {9, 0.2}})
+    CHECK(line(step) == doctest::Approx(factor));
+  const Schedule stairs = step_schedule(3, 0.5);
+  for (const auto& [step, factor] : {std::pair{0, 1.0}, {2, 1.0}, {3, 0.5}, {8, 0.25}})
+    CHECK(stairs(step) == doctest::Approx(factor));
+  const Schedule root = inverse_sqrt_schedule(4);
+  for (const auto& [step, factor] : {std::pair{0, 1.0}, {12, 0.5}, {60, 0.25}})
+    CHECK(root(step) == doctest::Approx(factor));
+  CHECK_THROWS_WITH(with_warmup(-1, s), "with_warmup: warmup must not be negative, got -1");
+  CHECK_THROWS_WITH(linear_schedule(0), "linear_schedule: total must be positive, got 0");
+  CHECK_THROWS_WITH(step_schedule(0), "step_schedule: every must be positive, got 0");
+  CHECK_THROWS_WITH(inverse_sqrt_schedule(0), "inverse_sqrt_schedule: scale must be positive, got 0");
 
   Point model;
   EMA ema(model, 0.5);
@@ -123,4 +138,12 @@ TEST_CASE("schedules and averages") {
   CHECK(model.p.to_vector<double>()[0] == 2);  // (1 + 3) / 2
   ema.swap();
   CHECK(model.p.to_vector<double>()[0] == 3);
+  EMA other(Point{}, 0.5);
+  other.load_state_dict(ema.state_dict());
+  CHECK(other.state_dict()[0].first == "p");
+  CHECK(other.state_dict()[0].second.to_vector<double>() == ema.state_dict()[0].second.to_vector<double>());
+  CHECK_THROWS_WITH(other.load_state_dict({{"q", zeros({3}, {.dtype = float64})}}),
+                    "EMA: load_state_dict: expected p [3], got q [3]");
+  CHECK_THROWS_WITH(other.load_state_dict({}), "EMA: load_state_dict: 0 tensors for 1 parameters");
+  CHECK_THROWS_WITH(EMA(model, 1), "EMA: decay must be in [0, 1), got 1");
 }

@@ -45,14 +45,6 @@ const char* const kCausalOptions[] = {
     R"({"shift_tokens": 1, "attn_flash": true})",
 };
 
-void check_gradients(Module& m, const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
-  Tensors inputs{x};
-  for (const Tensor& p : m.parameters()) inputs.push_back(p);
-  gradcheck([&f](const Tensors& all) { return Tensors{f(all[0])}; }, inputs, {.fast_mode = true});
-}
-
-Tensor input(const Shape& shape) { return randn(shape, {.dtype = float64, .requires_grad = true}); }
-
 }  // namespace
 
 TEST_CASE("xt: gradients of the layers") {
@@ -208,7 +200,7 @@ TEST_CASE("xt: a query that may see nothing gives 0") {
 }
 
 TEST_CASE("xt: options that contradict each other are errors that name them") {
-  const auto fails = [](const char* options) { return error_of([&] { Decoder decoder(small_layers(options)); }); };
+  const auto fails = [](const char* options) { return message_of([&] { Decoder decoder(small_layers(options)); }); };
   CHECK(fails(R"({"use_rmsnorm": true, "use_scalenorm": true})") ==
         "AttentionLayers: use_scalenorm and use_rmsnorm exclude each other");
   CHECK(fails(R"({"attn_flash": true, "attn_sparse_topk": 2})") ==
@@ -221,22 +213,45 @@ TEST_CASE("xt: options that contradict each other are errors that name them") {
   CHECK(fails(R"({"custom_layers": ["a", "x"]})") == "AttentionLayers: custom_layers are a, c and f, not x");
   CHECK(fails(R"({"sandwich_coef": 3})") == "AttentionLayers: sandwich_coef must be from 1 to depth 2, got 3");
   CHECK(fails(R"({"causal": true})") == "Decoder: causal cannot be set");
-  CHECK(error_of([] { Encoder e(small_layers(R"({"rotary_xpos": true})")); }) ==
+  CHECK(message_of([] { Encoder e(small_layers(R"({"rotary_xpos": true})")); }) ==
         "AttentionLayers: rotary_xpos needs causal attention");
-  CHECK(error_of([] { Encoder e(small_layers(R"({"attn_selective": true})")); }) ==
+  CHECK(message_of([] { Encoder e(small_layers(R"({"attn_selective": true})")); }) ==
         "Attention: selective needs causal attention");
   const std::string unknown =
-      error_of([] { config_from_json<AttentionLayersConfig>(R"({"attn_flush": true})", "Decoder"); });
+      message_of([] { config_from_json<AttentionLayersConfig>(R"({"attn_flush": true})", "Decoder"); });
   CHECK(unknown.substr(0, 41) == "Decoder: no option called attn_flush; it ");
 
   Decoder decoder(small_layers("{}"));
-  CHECK(error_of([&] { decoder(zeros({1, 2, 5})); }) == "Decoder: expected x [batch, length, 12], got [1, 2, 5]");
-  CHECK(error_of([&] {
+  CHECK(message_of([&] { decoder(zeros({1, 2, 5})); }) == "Decoder: expected x [batch, length, 12], got [1, 2, 5]");
+  CHECK(message_of([&] {
           decoder(zeros({1, 2, 12}), Call{.context = zeros({1, 2, 12})});
         }) == "Decoder: takes no context (cross_attend is off)");
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           decoder(zeros({1, 2, 12}), Call{.mask = zeros({1, 2})});
         }) == "Decoder: expected a bool mask [1, 2], got float32 [1, 2]");
+}
+
+TEST_CASE("xt: masks and biases of another length are errors") {
+  const Tensor x = zeros({2, 4, 12}), context = zeros({2, 6, 12});
+  const auto mask = [](const Shape& shape) { return ones(shape, {.dtype = boolean}); };
+  Decoder decoder(small_layers(R"({"cross_attend": true, "attn_num_mem_kv": 2})"));
+  const auto fails = [&](Call call) {
+    call.context = context;
+    return message_of([&] { decoder(x, call); });
+  };
+  CHECK(fails({.context_mask = mask({2, 6})}).empty());
+  for (const int64_t wrong : {3, 4, 5, 7})
+    CHECK(fails({.context_mask = mask({2, wrong})}) ==
+          concat("Attention: the mask [2, ", wrong, "] is not for 6 keys"));
+  CHECK(fails({.attn_mask = mask({4, 4}), .attn_bias = zeros({4, 4})}).empty());
+  CHECK(fails({.attn_mask = mask({4, 3})}) == "Attention: attn_mask [4, 3] is not for 4 keys");
+  CHECK(fails({.attn_bias = zeros({2, 4, 3})}) == "Attention: attn_bias [2, 4, 3] is not for 4 keys");
+
+  const TransformerWrapper lm(
+      {.num_tokens = 9, .max_seq_len = 8, .num_memory_tokens = 2, .attn_layers = make<Encoder>(small_layers("{}"))});
+  CHECK(message_of([&] {
+          lm(zeros({2, 4}, {.dtype = int64}), Call{.mask = mask({2, 12})});
+        }) == "expected a mask [2, 4], got [2, 12]");
 }
 
 TEST_CASE("xt: configs go through JSON, and every option has its row") {

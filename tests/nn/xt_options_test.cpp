@@ -83,7 +83,7 @@ AttentionLayersConfig config_of(const Drawn& drawn, bool causal) {
 // Whether attn_flash is refused, and then why.
 std::string against_flash(AttentionLayersConfig c) {
   c.attn_flash = true;
-  return error_of([&] { AttentionLayers layers(c); });
+  return message_of([&] { AttentionLayers layers(c); });
 }
 
 }  // namespace
@@ -208,16 +208,16 @@ TEST_CASE("xt options: what stands beside attention is mixed in by heads, and ca
             {randn({2, 5, 12}, {.dtype = float64, .requires_grad = true})}, {.fast_mode = true});
   CHECK_FALSE(decoder.can_cache_kv());
   Cache cache;
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           decoder(zeros({1, 2, 12}, {.dtype = float64}), Call{.cache = &cache});
         }) == "Decoder: cannot use a cache (attn_hybrid_module has a state of its own)");
   c.attn_hybrid_module = [] { return std::make_shared<GRU>(GRUConfig{.input_size = 12, .hidden_size = 5}); };
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           Decoder{c}(zeros({1, 2, 12}));
         }) == "Attention: hybrid_module must give [1, 2, 12], not [1, 2, 5]");
   c.attn_hybrid_module = [] { return std::make_shared<GRU>(GRUConfig{.input_size = 12, .hidden_size = 12}); };
   c.attn_hybrid_mask_kwarg = "mask";
-  CHECK(error_of([&] {
+  CHECK(message_of([&] {
           Encoder{c}(zeros({1, 2, 12}), Call{.mask = mask_of(2, {1})});
         }) == "FoldAxially: a GRU takes no mask");
 }

@@ -1,14 +1,13 @@
 // What the tests of x-transformers share.
 #pragma once
 
-#include <weft/autograd/autograd.h>
 #include <weft/nn/xt.h>
-#include <weft/ops/create.h>
-#include <weft/ops/elementwise.h>
-#include <weft/ops/random.h>
 #include <weft/ops/shape.h>
 
 #include <cmath>
+
+#include "support/message_of.h"
+#include "support/module.h"
 
 namespace weft::test {
 
@@ -33,14 +32,6 @@ inline const char* const kCacheableOptions[] = {
     R"({"attn_selective": true})",
 };
 
-/// float64, in evaluation mode, with every parameter away from its initial value.
-inline void prepare(Module& m) {
-  m.to(float64);
-  m.eval();
-  NoGrad guard;
-  for (auto& [name, p] : m.named_parameters()) Tensor(p).copy_(p.detach() + randn(p.shape(), {.dtype = float64}) * 0.3);
-}
-
 /// Largest difference; NaN counts as infinite.
 inline double difference(const Tensor& a, const Tensor& b) {
   if (!(a.shape() == b.shape())) return INFINITY;
@@ -53,14 +44,6 @@ inline double difference(const Tensor& a, const Tensor& b) {
   return worst;
 }
 
-/// [b, n], true on the first real[i] places of row i.
-inline Tensor mask_of(int64_t n, const std::vector<int64_t>& real) {
-  std::vector<bool> values;
-  for (int64_t r : real)
-    for (int64_t i = 0; i < n; ++i) values.push_back(i < r);
-  return tensor(values, {static_cast<int64_t>(real.size()), n});
-}
-
 /// A config from the defaults of a small one and the options in JSON.
 inline xt::AttentionLayersConfig small_layers(const char* json, int64_t dim = 12) {
   auto c = config_from_json<xt::AttentionLayersConfig>(json, "layers");
@@ -69,13 +52,14 @@ inline xt::AttentionLayersConfig small_layers(const char* json, int64_t dim = 12
   return c;
 }
 
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+/// A decoder of such layers over eleven tokens and twenty places, unless c says more.
+inline std::shared_ptr<xt::TransformerWrapper> small_model(const char* json, xt::TransformerWrapperConfig c = {}) {
+  if (c.num_tokens == 0) c.num_tokens = 11;
+  if (c.max_seq_len == 0) c.max_seq_len = 20;
+  c.attn_layers = make<xt::Decoder>(small_layers(json));
+  const auto net = std::make_shared<xt::TransformerWrapper>(c);
+  prepare(*net);
+  return net;
 }
 
 }  // namespace weft::test

@@ -9,9 +9,11 @@
 using namespace weft;
 using namespace weft::test;
 
-TEST_CASE("linear, linear_chunk, mlp, matmul: the fused gradients are those of the composition") {
+TEST_CASE("linear, swiglu_linear, mlp, matmul, baddbmm, affine_heads: the fused gradients are those of the composition") {
   for (const Sample& s : all_samples().samples) {
-    if (s.op != "linear" && s.op != "linear_chunk" && s.op != "mlp" && s.op != "matmul") continue;
+    if (s.op != "linear" && s.op != "swiglu_linear" && s.op != "mlp" && s.op != "matmul" && s.op != "baddbmm" &&
+        s.op != "affine_heads")
+      continue;
     for (const auto& [dtype, bound] : {std::pair{float64, 1e-12}, {float32, 5e-6}, {bfloat16, 2e-2}, {float16, 4e-3}}) {
       Tensors x;
       for (const Tensor& t : s.inputs) x.push_back(t.to(dtype).to(default_device()).requires_grad_());

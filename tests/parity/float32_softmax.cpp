@@ -62,6 +62,8 @@ Tensor by_rows(const Tensor& a, const Tensor& b, F&& f) {
 std::vector<float> softmax_row(const std::vector<float>& x, const std::vector<float>&) {
   float top = -std::numeric_limits<float>::infinity();
   for (const float v : x) top = std::max(top, v);
+  if (top == -std::numeric_limits<float>::infinity())
+    return std::vector<float>(x.size(), 0);  // nothing may be seen: the row is masked later there
   std::vector<float> e;
   for (const float v : x) e.push_back(exp_u10(v - top));
   const float factor = 1 / lane_sum(e);

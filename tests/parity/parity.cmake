@@ -1,6 +1,6 @@
 # weft_parity, the runner of recorded cases, and what the unit tests share with it.
 add_library(weft_parity_cases STATIC parity/run_case.cpp parity/float32_softmax.cpp parity/systems.cpp parity/systems_flash.cpp parity/systems_gpt2.cpp
-            parity/systems_xt.cpp ${PROJECT_SOURCE_DIR}/examples/gpt2/gpt2.cpp)
+            parity/systems_xt_layers.cpp parity/systems_xt_wrappers.cpp parity/xt_arguments.cpp ${PROJECT_SOURCE_DIR}/examples/gpt2/gpt2.cpp)
 target_include_directories(weft_parity_cases PRIVATE ${PROJECT_SOURCE_DIR}/examples)
 target_link_libraries(weft_parity_cases PUBLIC weft::weft)
 target_include_directories(weft_parity_cases SYSTEM PUBLIC $<TARGET_PROPERTY:nlohmann_json::nlohmann_json,INTERFACE_INCLUDE_DIRECTORIES>)

@@ -30,8 +30,7 @@ struct CaseFile {
   std::map<int64_t, Tensor> outs, gouts;
 };
 
-// --- reading
-// -----------------------------------------------------------------------------------------------------------
+// --- reading ---------------------------------------------------------------------------------------------------------
 
 Json json_entry(const std::map<std::string, std::string>& metadata, const char* key, const char* otherwise) {
   const auto it = metadata.find(key);
@@ -90,8 +89,7 @@ CaseFile read_case(const std::string& path, CaseResult& result) {
   return c;
 }
 
-// --- comparing
-// -----------------------------------------------------------------------------------------------------------
+// --- comparing -------------------------------------------------------------------------------------------------------
 
 // ‖got - want‖ / (‖want‖ + 1e-12). Infinities that are equal on both sides count as equal; NaN gives NaN.
 double relative_error(const Tensor& got, const Tensor& want) {
@@ -132,8 +130,7 @@ class Comparison {
   int count_ = 0;
 };
 
-// --- running
-// -------------------------------------------------------------------------------------------------------------
+// --- running ---------------------------------------------------------------------------------------------------------
 
 // Every name of every parameter: a tied one has several.
 std::map<std::string, Tensor> all_parameter_names(const Module& module) {

@@ -10,16 +10,12 @@
 
 #include <cmath>
 #include <filesystem>
-#include <random>
+
+#include "support/temporary_folder.h"
 
 using namespace weft;
 
 namespace {
-
-std::string scratch() {
-  static const std::string name = concat("weft_runner_test_", std::random_device{}(), ".safetensors");
-  return (std::filesystem::temp_directory_path() / name).string();
-}
 
 struct CaseText {
   std::string module = "flash_pytorch.ReLUSquared", config = "{}", call = R"({"args": ["x"], "kwargs": {}})",
@@ -33,16 +29,16 @@ NamedTensors good() {
 }
 
 parity::CaseResult run(const CaseText& text, const NamedTensors& tensors) {
-  save_safetensors(scratch(), tensors,
+  const test::TemporaryFolder folder;
+  const std::string file = folder / "case.safetensors";
+  save_safetensors(file, tensors,
                    {{"module", text.module},
                     {"config", text.config},
                     {"call", text.call},
                     {"dtype", text.dtype},
                     {"tolerance", text.tolerance},
                     {"package", "flash-pytorch==0.1.9"}});
-  const auto result = parity::run_case(scratch(), {});
-  std::filesystem::remove(scratch());
-  return result;
+  return parity::run_case(file, {});
 }
 std::string failure(const CaseText& text, const NamedTensors& tensors = good()) { return run(text, tensors).failure; }
 
@@ -133,12 +129,13 @@ TEST_CASE("parity runner: broken files fail") {
   CHECK(failure({.dtype = "int64"}) == "metadata: dtype int64 is not floating");
   CHECK(failure({.tolerance = R"({"out": "small"})"}) == "metadata: the tolerance of out is not a number");
   CHECK_FALSE(parity::run_case("no/such/file.safetensors", {}).failure.empty());
-  save_safetensors(scratch(), good(), {});
-  CHECK(parity::run_case(scratch(), {}).failure == "metadata: no module is named");
-  const auto size = std::filesystem::file_size(scratch());
+  const test::TemporaryFolder folder;
+  const std::string file = folder / "case.safetensors";
+  save_safetensors(file, good(), {});
+  CHECK(parity::run_case(file, {}).failure == "metadata: no module is named");
+  const auto size = std::filesystem::file_size(file);
   for (size_t keep : {size_t{0}, size_t{4}, size_t{20}, size - 1}) {
-    std::filesystem::resize_file(scratch(), keep);
-    CHECK_FALSE(parity::run_case(scratch(), {}).failure.empty());
+    std::filesystem::resize_file(file, keep);
+    CHECK_FALSE(parity::run_case(file, {}).failure.empty());
   }
-  std::filesystem::remove(scratch());
 }

@@ -58,8 +58,7 @@ std::shared_ptr<Module> build_nested_module(const std::string& package, const Js
   return subject.module;
 }
 
-// --- arguments
-// ---------------------------------------------------------------------------------------------------------
+// --- arguments -------------------------------------------------------------------------------------------------------
 
 Arguments::Arguments(const Json& call, const TensorMap& inputs, TensorMap draws)
     : inputs_(inputs), draws_(std::move(draws)) {

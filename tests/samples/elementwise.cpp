@@ -419,26 +419,7 @@ void add_addcmul(SampleList& l) {
   add("none", values({0, 5}, 1), values({5}, 2), values({1}, 3));
 }
 
-void add_mul_sum(SampleList& l) {
-  auto add = [&](const char* variant, const Tensor& a, const Tensor& b, const Tensor& c) {
-    l.samples.push_back({.op = "mul_sum",
-                         .variant = variant,
-                         .inputs = {a, b, c},
-                         .call = [](const Tensors& x) -> Tensors { return {mul_sum(x[0], x[1], x[2])}; },
-                         .reference = [](const Tensors& x) -> Tensors {
-                           const auto total = map2(x[1], x[2], [](double b, double c) { return b + c; });
-                           return {map2(x[0], total, [](double a, double t) { return a * t; })};
-                         }});
-  };
-  add("same shape", values({3, 5}, 1), values({3, 5}, 2), values({3, 5}, 3));
-  add("whole packs", values({4, 64}, 1), values({4, 64}, 2), values({4, 64}, 3));
-  add("all broadcast", values({4, 1, 1}, 1), values({5}, 2), values({3, 1}, 3));
-  add("none", values({0, 5}, 1), values({0, 5}, 2), values({0, 5}, 3));
-}
-
 void add_errors(SampleList& l) {
-  l.errors.push_back({"mul_sum", [] { mul_sum(zeros({2}), zeros({2}), zeros({2}, {.dtype = int64})); },
-                      "mul_sum: expected floating tensors, got float32, float32 and int64"});
   l.errors.push_back({"addcmul", [] { addcmul(zeros({2}), zeros({2}, {.dtype = int64}), zeros({2})); },
                       "addcmul: expected floating tensors, got float32, int64 and float32"});
   l.errors.push_back({"add", [] { add(zeros({2, 3}), zeros({4})); }, "add: shapes do not broadcast: [2, 3] and [4]"});
@@ -470,7 +451,6 @@ void elementwise_samples(SampleList& l) {
   add_integers(l);
   add_choices(l);
   add_addcmul(l);
-  add_mul_sum(l);
   add_errors(l);
 }
 

@@ -49,9 +49,31 @@ void add_product(SampleList& l, const char* variant, const Shape& a, const Shape
                        .reference = [](const Tensors& x) -> Tensors { return {naive_matmul(x[0], x[1])}; }});
 }
 
+void add_sum(SampleList& l, const char* variant, const Shape& c, const Shape& a, const Shape& b) {
+  l.samples.push_back({.op = "baddbmm",
+                       .variant = variant,
+                       .inputs = {values(c, 3), values(a, 1), values(b, 2)},
+                       .call = [](const Tensors& x) -> Tensors { return {baddbmm(x[0], x[1], x[2])}; },
+                       .reference = [](const Tensors& x) -> Tensors {
+                         return {map2(naive_matmul(x[1], x[2]), x[0], [](double p, double q) { return p + q; })};
+                       }});
+}
+
 }  // namespace
 
 void matmul_samples(SampleList& l) {
+  add_sum(l, "matrices", {3, 4}, {3, 5}, {5, 4});
+  add_sum(l, "a row for all", {4}, {2, 3, 5}, {5, 4});
+  add_sum(l, "batches", {2, 3, 4, 6}, {2, 3, 4, 5}, {2, 3, 5, 6});
+  add_sum(l, "batches that broadcast", {3, 1, 6}, {2, 1, 4, 5}, {3, 5, 6});
+  add_sum(l, "inner size 0", {3, 2}, {3, 0}, {0, 2});
+  add_sum(l, "rows of whole packs, one column over", {64, 65}, {64, 72}, {72, 65});
+  l.errors.push_back({"baddbmm", [] { baddbmm(zeros({2, 2, 2}), zeros({2, 3}), zeros({3, 2})); },
+                      "baddbmm: [2, 2, 2] does not broadcast to [2, 2]"});
+  l.errors.push_back({"baddbmm", [] { baddbmm(zeros({2}), zeros({2}), zeros({2, 2})); },
+                      "baddbmm: expected at least matrices: [2] × [2, 2]"});
+  l.errors.push_back({"baddbmm", [] { baddbmm(zeros({2}, {.dtype = int64}), zeros({2, 2}), zeros({2, 2})); },
+                      "baddbmm: dtypes differ: int64 + float32"});
   add_product(l, "2-D", {3, 5}, {5, 4});
   add_product(l, "one row", {1, 7}, {7, 3});
   add_product(l, "inner size 1", {4, 1}, {1, 6});
@@ -107,18 +129,6 @@ void matmul_samples(SampleList& l) {
          .inputs = {values({35, 16}, 3, -0.5, 0.5), values({24, 16}, 4, -0.5, 0.5), values({24}, 5)},
          .call = [a = activation](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], a)}; },
          .reference = [a = activation](const Tensors& x) -> Tensors { return {activated(naive_linear(x), a)}; }});
-    l.samples.push_back(
-        {.op = "linear_chunk",
-         .variant = name,
-         .inputs = {values({2, 3, 5}, 3), values({6, 5}, 4), values({6}, 5)},
-         .call = [a = activation](const Tensors& x) -> Tensors { return linear_chunk(x[0], x[1], x[2], 3, a); },
-         .reference = [a = activation](const Tensors& x) -> Tensors {
-           const Tensor y = activated(naive_linear(x), a);
-           Tensors parts;
-           for (int64_t p = 0; p < 3; ++p)
-             parts.push_back(make_at({2, 3, 2}, [&](const Index& i) { return at(y, {i[0], i[1], p * 2 + i[2]}); }));
-           return parts;
-         }});
     for (const bool recompute : {false, true}) {
       l.samples.push_back({.op = "mlp",
                            .variant = concat(name, recompute ? ", recomputed" : ""),
@@ -168,11 +178,29 @@ void matmul_samples(SampleList& l) {
                          const Tensor h = activated(naive_matmul(x[0], x[1].t().contiguous()), Activation::gelu_tanh);
                          return {naive_matmul(h, x[2].t().contiguous())};
                        }});
-  l.errors.push_back({"linear_chunk",
+  const auto add_gated = [&](const char* variant, const Shape& shape, int64_t out, bool bias) {
+    Tensors inputs{values(shape, 3), values(shape, 4), values({out, shape.back()}, 5)};
+    if (bias) inputs.push_back(values({out}, 6));
+    l.samples.push_back({.op = "swiglu_linear",
+                         .variant = variant,
+                         .inputs = inputs,
+                         .call = [](const Tensors& x) -> Tensors {
+                           return {swiglu_linear(x[0], x[1], x[2], x.size() > 3 ? x[3] : Tensor())};
+                         },
+                         .reference = [out](const Tensors& x) -> Tensors {
+                           const Tensor h =
+                               map2(x[0], activated(x[1], Activation::silu), [](double v, double g) { return v * g; });
+                           return {naive_linear({h, x[2], x.size() > 3 ? x[3] : zeros({out}, {.dtype = float64})})};
+                         }});
+  };
+  add_gated("three dimensions", {2, 3, 5}, 4, true);
+  add_gated("no bias, whole packs", {16, 32}, 24, false);
+  add_gated("no rows", {0, 5}, 4, true);
+  l.errors.push_back({"swiglu_linear",
                       [] {
-                        linear_chunk(zeros({2, 3}), zeros({4, 3}), {}, 3);
+                        swiglu_linear(zeros({2, 3}), zeros({2, 4}), zeros({4, 3}));
                       },
-                      "linear_chunk: weight [4, 3] does not split into 3 equal parts"});
+                      "swiglu_linear: value [2, 3] and gate [2, 4] differ in shape"});
   l.errors.push_back({"mlp",
                       [] {
                         mlp(zeros({2, 3}), zeros({8, 3}), {}, zeros({4, 7}), {});

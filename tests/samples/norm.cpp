@@ -62,6 +62,38 @@ void add_layer(SampleList& l, const char* variant, const Shape& shape, const Sha
        }});
 }
 
+// Weights that are stored less 1.
+void add_offset(SampleList& l) {
+  const auto plus_one = [](const Tensors& x) {
+    Tensors y = x;
+    y.erase(y.begin() + 1);
+    y[1] = map2(y[1], y[1], [](double a, double) { return a + 1; });
+    return y;
+  };
+  Tensors inputs = arguments({4, 7}, {7}, 2);
+  inputs.insert(inputs.begin() + 1, values({4, 7}, 2));
+  l.samples.push_back({.op = "add_layer_norm",
+                       .variant = "weight offset",
+                       .inputs = inputs,
+                       .call = [](const Tensors& x) -> Tensors {
+                         const auto [sum, y] = add_layer_norm(x[0], x[1], {7}, x[2], x[3], 1e-5, 1);
+                         return {sum, y};
+                       },
+                       .reference = [=](const Tensors& x) -> Tensors {
+                         const Tensor sum = map2(x[0], x[1], [](double a, double b) { return a + b; });
+                         return {sum, scaled(by_row(sum, 7, [](Row& r) { standardise(r, 1e-5); }), plus_one(x))};
+                       }});
+  l.samples.push_back(
+      {.op = "layer_norm",
+       .variant = "weight offset",
+       .inputs = arguments({2, 3, 5}, {5}, 1),
+       .call = [](const Tensors& x) -> Tensors { return {layer_norm(x[0], {5}, x[1], {}, 1e-5, -0.5)}; },
+       .reference = [](const Tensors& x) -> Tensors {
+         const Tensor w = map2(x[1], x[1], [](double a, double) { return a - 0.5; });
+         return {scaled(by_row(x[0], 5, [](Row& r) { standardise(r, 1e-5); }), {x[0], w})};
+       }});
+}
+
 // {x + residual, its norm}
 void add_sum(SampleList& l, const char* op, const char* variant, const Shape& shape, size_t parameters) {
   const bool layer = std::string(op) == "add_layer_norm";
@@ -206,6 +238,7 @@ void norm_samples(SampleList& l) {
   add_rms(l, "no rows", {0, 3}, {3}, 1, 1e-6);
   l.errors.push_back({"rms_norm", [] { rms_norm(zeros({2, 3}), {2}); }, "rms_norm: input [2, 3] does not end in [2]"});
 
+  add_offset(l);
   add_sum(l, "add_layer_norm", "weight and bias", {2, 3, 5}, 2);
   add_sum(l, "add_layer_norm", "plain", {3, 5}, 0);
   add_sum(l, "add_layer_norm", "longer rows", {3, 264}, 2);

@@ -235,8 +235,7 @@ void search_samples(SampleList& l) {
       });
 }
 
-// --- drawing: what a sample of given size must be, whatever was drawn
-// ---------------------------------------------------
+// --- drawing: what a sample of given size must be, whatever was drawn ------------------------------------------------
 
 void draw_samples(SampleList& l) {
   // One weight above 0 leaves no choice; all drawn without replacement are a permutation.

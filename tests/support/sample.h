@@ -43,8 +43,7 @@ struct SampleList {
 /// Every family's samples; all.cpp calls each family's function.
 const SampleList& all_samples();
 
-// --- to write references with
-// --------------------------------------------------------------------------------------------
+// --- to write references with ----------------------------------------------------------------------------------------
 
 /// A float64 tensor with the values f(i) at flat index i.
 Tensor make(const Shape& shape, const std::function<double(int64_t)>& f);

@@ -1,35 +1,22 @@
 // Bitmap fonts, written here byte by byte and read back; the images and names made of them.
 #include <doctest/doctest.h>
-#include <unistd.h>
 #include <weft/examples/trained/glyphs.h>
 #include <weft/examples/trained/pcf.h>
 #include <weft/tensor/error.h>
-#include <zlib.h>
 
 #include <fstream>
 #include <numeric>
 
+#include "support/message_of.h"
+#include "support/temporary_folder.h"
+#include "tools/write_gzip.h"
+
 using namespace weft;
 using namespace weft::examples;
+using namespace weft::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("weft-glyphs-" + std::to_string(::getpid()));
-  TemporaryFolder() { fs::remove_all(path), fs::create_directories(path); }
-  ~TemporaryFolder() { fs::remove_all(path); }
-  fs::path write(const std::string& name, const std::string& bytes) const {
-    if (name.ends_with(".gz")) {
-      gzFile file = ::gzopen((path / name).c_str(), "wb");
-      ::gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
-      ::gzclose(file);
-    } else {
-      std::ofstream(path / name, std::ios::binary) << bytes;
-    }
-    return path / name;
-  }
-};
 
 // A PCF file of the given variant: byte and bit order, metrics of one or two bytes, rows filled up to `pad` bytes.
 struct Writer {
@@ -126,15 +113,6 @@ PcfFont small_font(const std::string& family) {
                      {'w', glyph(0, 2, {"#.......#", "##.....##", "#########"})}}};
 }
 
-std::string message_of(const auto& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 }  // namespace
 
 TEST_CASE("PCF fonts: every byte order, kind of metrics and padding gives the same glyphs") {
@@ -144,8 +122,8 @@ TEST_CASE("PCF fonts: every byte order, kind of metrics and padding gives the sa
     for (const bool compressed : {true, false})
       for (const int pad_log : {0, 2}) {
         const std::string bytes = Writer{big, compressed, pad_log}(font);
-        for (const char* name : {"a.pcf", "a.pcf.gz"}) {
-          const PcfFont read = read_pcf(folder.write(name, bytes));
+        for (const auto& file : {folder.write("a.pcf", bytes), write_gzip(folder / "a.pcf.gz", bytes)}) {
+          const PcfFont read = read_pcf(file);
           CHECK(read.properties == font.properties);
           REQUIRE(read.glyphs.size() == font.glyphs.size());
           for (const auto& [code, g] : font.glyphs) {
@@ -181,12 +159,12 @@ TEST_CASE("glyph images: scaled by the em, standing on the baseline, split by fa
   held_out.glyphs['B'] = held_out.glyphs['A'];
   held_out.glyphs['A'] = glyph(0, 3, {"###", "#.#", "#.#"});
   held_out.glyphs['C'] = held_out.glyphs['A'];
-  folder.write("test.pcf.gz", Writer{}(held_out));
+  write_gzip(folder / "test.pcf.gz", Writer{}(held_out));
   PcfFont other_codes = small_font("Symbols");
   other_codes.properties["CHARSET_REGISTRY"] = "Adobe";
   folder.write("symbols.pcf", Writer{}(other_codes));
 
-  const GlyphData data = load_glyphs(folder.path);
+  const GlyphData data = load_glyphs(folder.path());
   CHECK(data.train.fonts == 1);
   CHECK(data.train.families == std::set<std::string>{"Test Sans"});
   CHECK(data.test.families == std::set<std::string>{"Helvetica"});

@@ -1,6 +1,5 @@
 // The run folder's files: TensorBoard events byte for byte, metrics that survive a kill, the loss curve, atomic writes.
 #include <doctest/doctest.h>
-#include <unistd.h>
 #include <weft/examples/lm/atomic_file.h>
 #include <weft/examples/lm/metrics.h>
 #include <weft/examples/lm/progress.h>
@@ -11,17 +10,14 @@
 #include <fstream>
 #include <sstream>
 
+#include "support/temporary_folder.h"
+
 using namespace weft;
 using namespace weft::lm;
+using namespace weft::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("weft-logs-" + std::to_string(::getpid()));
-  TemporaryFolder() { fs::remove_all(path), fs::create_directories(path); }
-  ~TemporaryFolder() { fs::remove_all(path); }
-};
 
 std::string contents(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -67,20 +63,20 @@ TEST_CASE("TensorBoard events are the bytes that protobuf and TFRecord prescribe
 
 TEST_CASE("a resumed run gets a later event file that declares the steps after the checkpoint void") {
   TemporaryFolder folder;
-  EventWriter first(folder.path);
+  EventWriter first(folder.path());
   first.scalar("loss", 1.0, 1);
-  EventWriter second(folder.path, 10);
+  EventWriter second(folder.path(), 10);
   CHECK(first.path().filename().string().starts_with("events.out.tfevents."));
   CHECK(first.path() < second.path());
   const std::string bytes = contents(second.path());
   CHECK(bytes.find("brain.Event:2") != std::string::npos);
   CHECK(bytes.find(std::string("\x10\x0b\x3a\x02\x08\x01", 6)) != std::string::npos);  // step 11, START
-  CHECK_THROWS_AS(EventWriter(folder.path / "none"), std::exception);
+  CHECK_THROWS_AS(EventWriter(folder / "none"), std::exception);
 }
 
 TEST_CASE("metrics.jsonl keeps each step once when a run is killed and resumed") {
   TemporaryFolder folder;
-  const fs::path path = folder.path / "metrics.jsonl";
+  const fs::path path = folder / "metrics.jsonl";
   {
     MetricsLog log(path, {});
     for (int step = 1; step <= 5; ++step) log.append(measured(step, "train", 8.0 / step));
@@ -119,28 +115,28 @@ TEST_CASE("the loss curve shows both series, escapes its title and survives odd 
 
 TEST_CASE("atomic writes replace the whole and leave no temporary name") {
   TemporaryFolder folder;
-  write_file_atomically(folder.path / "a", "one");
-  write_file_atomically(folder.path / "a", "two");
-  CHECK(contents(folder.path / "a") == "two");
+  write_file_atomically(folder / "a", "one");
+  write_file_atomically(folder / "a", "two");
+  CHECK(contents(folder / "a") == "two");
   const auto fill = [](const std::string& text) {
     return [text](const fs::path& into) { std::ofstream(into / text) << text; };
   };
-  write_folder_atomically(folder.path / "f", fill("old"));
-  write_folder_atomically(folder.path / "f", fill("new"));
-  CHECK(!fs::exists(folder.path / "f" / "old"));
-  CHECK(contents(folder.path / "f" / "new") == "new");
+  write_folder_atomically(folder / "f", fill("old"));
+  write_folder_atomically(folder / "f", fill("new"));
+  CHECK(!fs::exists(folder / "f" / "old"));
+  CHECK(contents(folder / "f" / "new") == "new");
   // A writer that fails leaves the old folder as it was, and its own leavings are recognised and replaced later.
-  CHECK_THROWS(write_folder_atomically(folder.path / "f", [](const fs::path&) { throw Error("disk full"); }));
-  CHECK(contents(folder.path / "f" / "new") == "new");
-  CHECK(is_temporary(folder.path / "f.tmp"));
-  write_folder_atomically(folder.path / "f", fill("third"));
-  CHECK(!fs::exists(folder.path / "f.tmp"));
-  CHECK_THROWS_AS(write_file_atomically(folder.path / "none" / "a", ""), Error);
+  CHECK_THROWS(write_folder_atomically(folder / "f", [](const fs::path&) { throw Error("disk full"); }));
+  CHECK(contents(folder / "f" / "new") == "new");
+  CHECK(is_temporary(folder / "f.tmp"));
+  write_folder_atomically(folder / "f", fill("third"));
+  CHECK(!fs::exists(folder / "f.tmp"));
+  CHECK_THROWS_AS(write_file_atomically(folder / "none" / "a", ""), Error);
 }
 
 TEST_CASE("progress: plain lines where there is no terminal") {
   TemporaryFolder folder;
-  const fs::path path = folder.path / "stderr";
+  const fs::path path = folder / "stderr";
   {
     std::FILE* file = std::fopen(path.c_str(), "w");
     Progress progress(file, 200);

@@ -1,38 +1,24 @@
 // Reading corpora, holding text out, and drawing batches that can be continued anywhere.
 #include <doctest/doctest.h>
-#include <unistd.h>
 #include <weft/examples/lm/gzip.h>
 #include <weft/nn/data/text.h>
 #include <weft/tensor/error.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <fstream>
 #include <numeric>
 #include <set>
 
+#include "support/message_of.h"
+#include "support/temporary_folder.h"
+#include "tools/write_gzip.h"
+
 using namespace weft;
 using namespace weft::data;
+using namespace weft::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("weft-text-" + std::to_string(::getpid()));
-  TemporaryFolder() { fs::remove_all(path), fs::create_directories(path); }
-  ~TemporaryFolder() { fs::remove_all(path); }
-  fs::path write(const std::string& name, const std::string& text) const {
-    fs::create_directories((path / name).parent_path());
-    std::ofstream(path / name, std::ios::binary) << text;
-    return path / name;
-  }
-  fs::path gzip(const std::string& name, const std::string& text) const {
-    gzFile file = ::gzopen((path / name).c_str(), "wb");
-    ::gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
-    ::gzclose(file);
-    return path / name;
-  }
-};
 
 Bytes read_any(const std::vector<fs::path>& paths, int64_t max_bytes = std::numeric_limits<int64_t>::max()) {
   return read_corpus(paths, max_bytes, lm::read_plain_or_gzip_file);
@@ -46,54 +32,44 @@ std::string varied(size_t size) {
   return text;
 }
 
-std::string message_of(const auto& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 }  // namespace
 
 TEST_CASE("a corpus is a plain file, a gzip file, or a folder in path order") {
   TemporaryFolder folder;
   const std::string text = varied(3'000'000);
   CHECK(decode_bytes(read_corpus({folder.write("plain", text)})) == text);
-  CHECK(decode_bytes(read_corpus({folder.path / "plain"}, 2)) == text.substr(0, 2));
-  CHECK(decode_bytes(read_any({folder.gzip("packed", text)})) == text);
-  CHECK(decode_bytes(read_any({folder.path / "plain"})) == text);
-  CHECK(decode_bytes(read_any({folder.path / "plain"}, 1'500'000)) == text.substr(0, 1'500'000));
-  CHECK(decode_bytes(read_any({folder.path / "packed"}, 1'500'000)) == text.substr(0, 1'500'000));
+  CHECK(decode_bytes(read_corpus({folder / "plain"}, 2)) == text.substr(0, 2));
+  CHECK(decode_bytes(read_any({write_gzip(folder / "packed", text)})) == text);
+  CHECK(decode_bytes(read_any({folder / "plain"})) == text);
+  CHECK(decode_bytes(read_any({folder / "plain"}, 1'500'000)) == text.substr(0, 1'500'000));
+  CHECK(decode_bytes(read_any({folder / "packed"}, 1'500'000)) == text.substr(0, 1'500'000));
 
   TemporaryFolder tree;
   tree.write("b", "B"), tree.write("a/z", "Z"), tree.write("a/y", "Y"), tree.write(".git/x", "X"),
       tree.write(".h", "H");
-  CHECK(decode_bytes(read_corpus({tree.path})) == "YZB");
-  CHECK(decode_bytes(read_corpus({tree.path / "b", tree.path / "a"})) == "BYZ");
+  CHECK(decode_bytes(read_corpus({tree.path()})) == "YZB");
+  CHECK(decode_bytes(read_corpus({tree / "b", tree / "a"})) == "BYZ");
 }
 
 TEST_CASE("broken corpora are errors that say what is wrong") {
   TemporaryFolder folder;
-  const fs::path packed = folder.gzip("packed", varied(100'000));
-  const std::string where = folder.path.string();
-  CHECK(message_of([&] { read_corpus({folder.path / "none"}); }) ==
+  const fs::path packed = write_gzip(folder / "packed", varied(100'000));
+  const std::string where = folder.path().string();
+  CHECK(message_of([&] { read_corpus({folder / "none"}); }) ==
         "read_corpus: no such file or folder: " + where + "/none");
   CHECK(message_of([&] { read_corpus({folder.write("empty", "")}); }) == "read_corpus: no text in " + where + "/empty");
   CHECK(message_of([&] { read_corpus({}); }) == "read_corpus: no text in no paths");
 
   CHECK(message_of([&] { read_corpus({packed}); }) ==
         "read_corpus: " + where + "/packed is gzip data; unpack it first");
-  fs::copy_file(packed, folder.path / "cut");
-  fs::resize_file(folder.path / "cut", fs::file_size(packed) / 2);
-  CHECK(message_of([&] { read_any({folder.path / "cut"}); }) ==
+  fs::copy_file(packed, folder / "cut");
+  fs::resize_file(folder / "cut", fs::file_size(packed) / 2);
+  CHECK(message_of([&] { read_any({folder / "cut"}); }) ==
         "read_corpus: " + where + "/cut is damaged: it ends in the middle of the gzip data");
 
-  fs::copy_file(packed, folder.path / "bad");
-  std::fstream(folder.path / "bad", std::ios::in | std::ios::out | std::ios::binary).seekp(2000).write("garbage!", 8);
-  CHECK(
-      message_of([&] { read_any({folder.path / "bad"}); }).starts_with("read_corpus: " + where + "/bad is damaged: "));
+  fs::copy_file(packed, folder / "bad");
+  std::fstream(folder / "bad", std::ios::in | std::ios::out | std::ios::binary).seekp(2000).write("garbage!", 8);
+  CHECK(message_of([&] { read_any({folder / "bad"}); }).starts_with("read_corpus: " + where + "/bad is damaged: "));
 }
 
 TEST_CASE("the split holds out evenly spread blocks and loses no byte") {
