@@ -23,9 +23,9 @@
 #include <weft/ops/conv.h>
 #include <weft/ops/copy.h>
 #include <weft/ops/create.h>
-#include <weft/ops/elementwise.h>
 #include <weft/ops/einops.h>
 #include <weft/ops/einsum.h>
+#include <weft/ops/elementwise.h>
 #include <weft/ops/fft.h>
 #include <weft/ops/glu.h>
 #include <weft/ops/index.h>

@@ -73,9 +73,10 @@ class Sweep {
   /// From here on gradients are handed over, and none is added to .grad(), even where nothing was captured.
   void hand_over() { capturing_ = true; }
 
-  /// Output `index` of node gets a gradient: the place that node would like it in, once; else undefined.
+  /// Output `index` of node gets a gradient: the place that node would like it in, once; undefined where it has none,
+  /// or its backward will not run.
   Tensor take_room(Node& node, int index) {
-    if (!node.make_room) return {};
+    if (!node.make_room || !goes_on(node)) return {};
     Tensors& room = rooms_[&node];
     if (room.empty()) room = node.make_room();
     return std::exchange(room[static_cast<size_t>(index)], Tensor());
@@ -198,6 +199,12 @@ class Sweep {
     add_in(slots[static_cast<size_t>(edge.index)], g);
   }
 
+  // Whether anything behind node is asked for.
+  bool goes_on(const Node& node) const {
+    return !capturing_ || std::any_of(node.edges.begin(), node.edges.end(),
+                                      [&](const Edge& e) { return e.node && needed_.count(e.node.get()); });
+  }
+
   void visit(const std::shared_ptr<Node>& node, Tensors& dy) {
     apply_hooks(*node, dy);
     for (auto& c : captured_) {
@@ -205,10 +212,7 @@ class Sweep {
       if (const Tensor& g = dy[static_cast<size_t>(c.index)]; g.defined()) add_in(c.grad, g);
     }
     if (node->id == 0) return finish_leaf(*node, dy[0]);
-    if (capturing_ && !std::any_of(node->edges.begin(), node->edges.end(),
-                                   [&](const Edge& e) { return e.node && needed_.count(e.node.get()); })) {
-      return;
-    }
+    if (!goes_on(*node)) return;
     Tensors dx = call(node, dy);
     rooms_.erase(node.get());
     for (size_t i = 0; i < dx.size(); ++i) {

@@ -1,7 +1,7 @@
 // Heads that scale, shift and turn one projection. Forward a thread takes a few features of a row, for all heads.
-// Backward reads dy and x once for all three gradients: a block owns some features and a stretch of rows, its lanes take
-// two features each, its warps the rows in turn, a few on the way at once, and each thread keeps its sums over rows in
-// registers. Warps' sums are added up in shared memory, blocks' sums after, in a fixed order.
+// Backward reads dy and x once for all three gradients: a block owns some features and a stretch of rows, its lanes
+// take two features each, its warps the rows in turn, a few on the way at once, and each thread keeps its sums over
+// rows in registers. Warps' sums are added up in shared memory, blocks' sums after, in a fixed order.
 #include <weft/ops/copy.h>
 #include <weft/ops/reduce.h>
 #include <weft/ops/shape.h>
@@ -197,7 +197,7 @@ void affine_heads_backward(const Tensor& x, const Tensor& weight, const Tensor& 
     copy_into(wide, dx);
   });
   const Tensor sums = sum(parts, 0);
-  dweight = select(sums, 0, 0), dbias = select(sums, 0, 1);
+  copy_into(select(sums, 0, 0), dweight), copy_into(select(sums, 0, 1), dbias);
 }
 
 }  // namespace weft::cuda

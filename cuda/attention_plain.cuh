@@ -149,8 +149,8 @@ __device__ inline C over_row(C v, F&& f) {
   return v;
 }
 
-/// What a block works on: blockIdx.x counts tiles within heads within sequences, which may be more than 65,535 together;
-/// blockIdx.y counts blocks of 64 columns.
+/// What a block works on: blockIdx.x counts tiles within heads within sequences, which may be more than 65,535
+/// together; blockIdx.y counts blocks of 64 columns.
 struct PlainBlock {
   int tile, head, sequence, column;
 

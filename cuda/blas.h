@@ -41,7 +41,7 @@ struct Product {
   const char* op = "matmul";  // for messages
   Matrices a, b, y;
   int64_t batch = 1;
-  bool accumulate = false;  // y += a·b
+  bool accumulate = false;      // y += a·b
   const void* start = nullptr;  // what is added instead of y then; lies as y does
   Epilogue epilogue = Epilogue::none;
   void* vector = nullptr;

@@ -242,8 +242,8 @@ bool multiply_as_it_lies(const Product& p) {
     check_cuda(cudaGetDevice(&device), p.op);
     workspace = empty({static_cast<int64_t>(plan.workspace)}, uint8, Device::cuda(device));
   }
-  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta,
-                            added(p), &plan.y, p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
+  check_blas(cublasLtMatmul(l.handle, &plan.desc, alpha, p.b.data, &plan.a, p.a.data, &plan.b, beta, added(p), &plan.y,
+                            p.y.data, &plan.y, &plan.algo, workspace.defined() ? workspace.raw_data() : nullptr,
                             plan.workspace, stream()),
              p);
   return true;

@@ -37,15 +37,8 @@ struct GluAgain {
   Gate gate;
   template <class C, int n>
   __device__ void operator()(C (&dvalue)[n], C (&dgate)[n], C (&y)[n], C (&value)[n], C (&g)[n], C (&dy)[n]) const {
-    visit(gate, [&](auto f) {
-#pragma unroll
-      for (int i = 0; i < n; ++i) {
-        const auto of_gate = f(g[i]);
-        dvalue[i] = dy[i] * of_gate.value;
-        dgate[i] = dy[i] * value[i] * of_gate.slope;
-        y[i] = value[i] * of_gate.value;
-      }
-    });
+    GluBackward{gate}(dvalue, dgate, value, g, dy);
+    Glu{gate}(y, value, g);
   }
 };
 

@@ -13,8 +13,8 @@ struct Strides {
 };
 Strides strides_of(const Tensor& x) { return {x.shape()[0] == 1 ? 0 : x.strides()[0], x.strides()[1], x.strides()[2]}; }
 
-__global__ void integer_kernel(Data a, Data b, Data y, bool add, int64_t batch, int64_t m, int64_t n, int64_t k, Strides at_a,
-                               Strides at_b, Strides at_y) {
+__global__ void integer_kernel(Data a, Data b, Data y, bool add, int64_t batch, int64_t m, int64_t n, int64_t k,
+                               Strides at_a, Strides at_b, Strides at_y) {
   WEFT_GRID_LOOP(i, batch * m * n) {
     const int64_t z = i / (m * n), r = i / n % m, c = i % n;
     const int64_t to = z * at_y.batch + r * at_y.row + c * at_y.col;

@@ -46,12 +46,12 @@ void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, 
 
 Tensors affine_heads(const Tensor& x0, const Tensor& weight, const Tensor& bias, const Tensor& angles) {
   check_arguments(x0, weight, bias, angles);
-  if (angles.defined() && detail::must_record({angles})) {  // learned
-    Tensors heads = affine_heads(x0, weight, bias);
-    for (Tensor& head : heads) head = rotary(head, angles);
+  const DType c = x0.dtype() == float64 ? float64 : float32;
+  if (angles.defined() && angles.requires_grad() && grad_enabled()) {  // learned
+    Tensors heads = affine_heads(x0.to(c), weight, bias);
+    for (Tensor& head : heads) head = rotary(head, angles).to(x0.dtype());
     return heads;
   }
-  const DType c = x0.dtype() == float64 ? float64 : float32;
   const int64_t d = weight.size(1), rows = Shape(x0.shape().begin(), x0.shape().end() - 1).numel();
   const Tensor x = reshape(x0, {rows, d}).contiguous(), w = weight.to(c).contiguous(), b = bias.to(c).contiguous(),
                turn = angles.defined() ? angles.detach().to(c).contiguous() : angles;

@@ -87,7 +87,8 @@ void check_layer(const char* op, const Shape& x, const Tensor& w, const Tensor& 
 }
 
 void check_dtypes(const char* op, const Tensor& x, const Layer& l) {
-  check(x.is_floating() && x.dtype() == l.weight.dtype() && (!l.bias.defined() || l.bias.dtype() == x.dtype()), op,
+  check(x.is_floating(), op, ": expected floating tensors, got ", x.dtype());
+  check(x.dtype() == l.weight.dtype() && (!l.bias.defined() || l.bias.dtype() == x.dtype()), op,
         ": dtypes differ: input ", x.dtype(), ", weight ", l.weight.dtype(), ", bias ",
         l.bias.defined() ? l.bias.dtype() : l.weight.dtype());
 }
@@ -229,12 +230,16 @@ Tensor swiglu_linear(const Tensor& value0, const Tensor& gate0, const Tensor& we
       Composed::parameters(dy, composed_rows(mul(value, f)), layer, g[2], g[3]);
       return g;
     }
-    const Tensor dy = rows_of(dy0);
-    const Tensor dh = reshape(input_grad(dy, layer.weight, dy.dtype()), value.shape());
-    Tensor again = empty_like(dh);
-    g[0] = detail::gradient_like(value), g[1] = detail::gradient_like(gate);
-    WEFT_KERNEL(dh.device(), glu_backward, Gate::silu, value.detach(), gate.detach(), dh, g[0], g[1], again);
-    parameter_grads(dy, rows_of(again), layer, g[2], g[3]);
+    const Tensor dy = rows_of(dy0), v = value.detach(), s = gate.detach();
+    Tensor h = empty(value.shape(), value.dtype(), value.device());  // once more
+    if (value.requires_grad() || gate.requires_grad()) {
+      const Tensor dh = reshape(input_grad(dy, layer.weight, dy.dtype()), value.shape());
+      g[0] = detail::gradient_like(value), g[1] = detail::gradient_like(gate);
+      WEFT_KERNEL(h.device(), glu_backward, Gate::silu, v, s, dh, g[0], g[1], h);
+    } else {
+      WEFT_KERNEL(h.device(), glu, Gate::silu, v, s, h);
+    }
+    parameter_grads(dy, rows_of(h), layer, g[2], g[3]);
     return g;
   });
 }

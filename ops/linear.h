@@ -13,8 +13,10 @@ enum class Activation : uint8_t { none, relu, gelu, gelu_tanh, silu };
 /// Autocast computes in a half type.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
-/// linear(value·silu(gate), weight, bias), the last map of a gated unit. value, gate: [..., in] → [..., out]. The
-/// product is not kept for the backward pass, which makes it again on the way.
+/// linear(value·silu(gate), weight, bias), the last map of a gated unit. value, gate: [..., in], weight: [out, in],
+/// bias: [out] or undefined, all of one floating dtype but for what Autocast converts → [..., out]. The product is not
+/// kept for the backward pass, which makes it again on the way. Throws for other dtypes and shapes. Source: SwiGLU of
+/// arXiv:2002.05202.
 Tensor swiglu_linear(const Tensor& value, const Tensor& gate, const Tensor& weight, const Tensor& bias = {});
 
 struct MlpOptions {

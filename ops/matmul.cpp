@@ -30,9 +30,7 @@ Tensor as_operand(const Tensor& x) {
 Tensor flipped(const Tensor& x) { return transpose(x, -2, -1); }
 
 // Whether x is a transposed matrix: its gradient then lies the same way, and what turns it back need not move memory.
-bool runs_along_columns(const Tensor& x) {
-  return x.size(-2) > 1 && x.size(-1) > 1 && x.strides()[x.dim() - 2] == 1;
-}
+bool runs_along_columns(const Tensor& x) { return x.size(-2) > 1 && x.size(-1) > 1 && x.strides()[x.dim() - 2] == 1; }
 
 Shape leading(const Tensor& x) { return Shape(x.shape().begin(), x.shape().end() - 2); }
 
@@ -159,7 +157,8 @@ Tensor shared_grad(const Tensor& a, const Tensor& dy, DType dtype) {
 Tensor matrix_product(const char* name, const Tensor& c, const Tensor& a, const Tensor& b) {
   const Tensor x = Autocast::apply(a), w = Autocast::apply(b), start = c.defined() ? Autocast::apply(c) : c;
   check(x.dtype() == w.dtype(), name, ": dtypes differ: ", x.dtype(), " × ", w.dtype());
-  check(!start.defined() || start.dtype() == x.dtype(), name, ": dtypes differ: ", start.defined() ? start.dtype() : x.dtype(), " + ", x.dtype());
+  check(!start.defined() || start.dtype() == x.dtype(), name,
+        ": dtypes differ: ", start.defined() ? start.dtype() : x.dtype(), " + ", x.dtype());
   check(x.dtype() != boolean, name, ": not for bool");
   return record(name, product(x, w, x.dtype(), start), {a, b, c},
                 [x, w, a_dtype = a.dtype(), b_dtype = b.dtype(), b_shape = b.shape()](const Tensor& dy) -> Grads {
@@ -172,13 +171,13 @@ Tensor matrix_product(const char* name, const Tensor& c, const Tensor& a, const 
                   const bool alike = leading(x) == leading(w);
                   if (x.requires_grad())
                     g[0] = alike && runs_along_columns(x) ? flipped(product(w, flipped(dy), a_dtype))
-                                                 : product(dy, flipped(w), a_dtype);
+                                                          : product(dy, flipped(w), a_dtype);
                   if (!w.requires_grad()) return g;
                   if (shared)
                     g[1] = reshape(shared_grad(x, dy, b_dtype), b_shape);
                   else
                     g[1] = alike && runs_along_columns(w) ? flipped(product(flipped(dy), x, b_dtype))
-                                                 : product(flipped(x), dy, b_dtype);
+                                                          : product(flipped(x), dy, b_dtype);
                   return g;
                 });
 }

@@ -268,6 +268,9 @@ TEST_CASE("engine: gradients of parts are written beside each other, each part o
   const Tensor both = grad({y, parts[0] * 3}, {x}, {dy, dy})[0];
   CHECK(both.to_vector<float>() == cat({dy * 4, dy * 2}, -1).to_vector<float>());
   CHECK(detail::gradient_like(parts[0]).is_contiguous());  // outside of a sweep
+  // Where nobody asks for the whole, a part's gradient has a place of its own.
+  const Tensor alone = chunk(x, 2, -1)[0];
+  CHECK(grad({silu(alone)}, {alone}, {dy})[0].is_contiguous());
 }
 
 TEST_CASE("engine: empty tensors have empty gradients") {

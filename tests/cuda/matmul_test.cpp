@@ -101,8 +101,8 @@ TEST_CASE("cuda matmul: batches that repeat, that do not merge, of many") {
   for (const DType d : kFloats) {
     for (const auto& [a, b] :
          {Pair{{3, 5, 20, 30}, {30, 17}}, Pair{{20, 30}, {6, 30, 17}}, Pair{{4, 1, 9, 16}, {1, 5, 16, 8}},
-          Pair{{2, 1, 3, 16}, {40, 16, 24}}, Pair{{5, 1, 16}, {16, 24}}, Pair{{1500, 4, 6}, {1500, 6, 8}}, Pair{{70000, 2, 3}, {70000, 3, 2}},
-          Pair{{9, 1, 4, 6}, {1, 9, 6, 8}}}) {
+          Pair{{2, 1, 3, 16}, {40, 16, 24}}, Pair{{5, 1, 16}, {16, 24}}, Pair{{1500, 4, 6}, {1500, 6, 8}},
+          Pair{{70000, 2, 3}, {70000, 3, 2}}, Pair{{9, 1, 4, 6}, {1, 9, 6, 8}}}) {
       compare(
           concat(a, " x ", b), [](const Tensors& x) { return matmul(x[0], x[1]); }, {random(a, 1, d), random(b, 2, d)},
           d);

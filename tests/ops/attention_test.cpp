@@ -33,6 +33,22 @@ TEST_CASE("attention: the fused backward agrees with the composition") {
   }
 }
 
+TEST_CASE("attention: the result is kept for a softmax alone") {
+  for (const AttentionFn fn : {AttentionFn::softmax, AttentionFn::relu_squared, AttentionFn::laplace}) {
+    const Tensor q = randn({1, 2, 5, 4}).requires_grad_();
+    std::weak_ptr<Storage> result;
+    Tensor y;
+    {
+      const Tensor out = scaled_dot_product_attention(q, q, q, {.scale = 0.1, .fn = fn});
+      result = out.impl().storage;
+      y = out + 1.0;
+    }
+    CHECK(result.expired() == (fn != AttentionFn::softmax));
+    y.backward(ones_like(y));
+    CHECK(q.grad().shape() == q.shape());
+  }
+}
+
 TEST_CASE("attention: dropout repeats in backward and keeps the mean") {
   Tensor q = randn({1, 1, 64, 8}), k = randn({1, 1, 64, 8}), v = ones({1, 1, 64, 1}).requires_grad_();
   Generator g(3);

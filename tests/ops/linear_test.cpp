@@ -9,7 +9,8 @@
 using namespace weft;
 using namespace weft::test;
 
-TEST_CASE("linear, swiglu_linear, mlp, matmul, baddbmm, affine_heads: the fused gradients are those of the composition") {
+TEST_CASE(
+    "linear, swiglu_linear, mlp, matmul, baddbmm, affine_heads: the fused gradients are those of the composition") {
   for (const Sample& s : all_samples().samples) {
     if (s.op != "linear" && s.op != "swiglu_linear" && s.op != "mlp" && s.op != "matmul" && s.op != "baddbmm" &&
         s.op != "affine_heads")
@@ -118,6 +119,54 @@ TEST_CASE("Autocast: gradients of float32 operands are float32 from the product 
     CHECK(w.grad().to_vector<double>() == std::vector<double>(6, 257));
     if (by_linear) CHECK(b.grad().to_vector<double>() == std::vector<double>(2, 257));
   }
+}
+
+TEST_CASE("Autocast: sums of a product and gated layers convert every operand") {
+  const Tensor c = randn({5, 4}).requires_grad_(), a = randn({5, 3}).requires_grad_(),
+               b = randn({3, 4}).requires_grad_(), w = randn({2, 4}).requires_grad_();
+  Tensor y, z;
+  {
+    const Autocast scope(bfloat16);
+    y = baddbmm(c, a, b), z = swiglu_linear(c, baddbmm(c, a, b), w);
+  }
+  CHECK(y.dtype() == bfloat16);
+  CHECK(z.dtype() == bfloat16);
+  CHECK(relative_error(y, matmul(a, b) + c) < 1e-2);
+  for (const Tensor& g : grad({y, z}, {c, a, b, w}, {ones_like(y), ones_like(z)})) CHECK(g.dtype() == float32);
+}
+
+TEST_CASE("matmul: the gradient of a transposed matrix lies as that does") {
+  const Tensor a = randn({3, 4, 5}).requires_grad_(), b = randn({3, 4, 6}).requires_grad_();
+  const Tensor left = transpose(a, 1, 2), right = transpose(transpose(b, 1, 2).contiguous(), 1, 2);
+  const Tensors g = grad({matmul(left, right)}, {left, right}, {randn({3, 5, 6})});
+  CHECK(g[0].strides() == left.strides());
+  CHECK(g[1].strides() == right.strides());
+}
+
+TEST_CASE("gated units: gradients of both parts are written where they are joined") {
+  const Tensor x = randn({6, 16}).requires_grad_(), w = randn({5, 8}).requires_grad_();
+  Tensor joined;
+  const Tensor hidden = record("probe", x * 1, {x}, [&](const Tensor& dy) -> Grads {
+    joined = dy;
+    return {dy};
+  });
+  const Tensors parts = chunk(hidden, 2, -1);
+  std::vector<const Storage*> of_parts;
+  for (Tensor part : parts)
+    part.register_hook([&](const Tensor& g) {
+      of_parts.push_back(g.impl().storage.get());
+      return g;
+    });
+  sum(swiglu_linear(silu(parts[0]), parts[1], w)).backward();
+  REQUIRE(of_parts.size() == 2);
+  for (const Storage* storage : of_parts) CHECK(storage == joined.impl().storage.get());
+}
+
+TEST_CASE("gated units: inputs that need no gradient cost none") {
+  const Tensor value = randn({6, 8}), gate = randn({6, 8}), w = randn({5, 8}).requires_grad_();
+  const Tensor dy = randn({6, 5});
+  const Tensor got = grad({swiglu_linear(value, gate, w)}, {w}, {dy})[0];
+  CHECK(relative_error(got, matmul(dy.t(), value * silu(gate))) < 1e-6);
 }
 
 TEST_CASE("products into given memory: added up, on rows further apart than they are long") {

@@ -68,11 +68,20 @@ void matmul_samples(SampleList& l) {
   add_sum(l, "batches that broadcast", {3, 1, 6}, {2, 1, 4, 5}, {3, 5, 6});
   add_sum(l, "inner size 0", {3, 2}, {3, 0}, {0, 2});
   add_sum(l, "rows of whole packs, one column over", {64, 65}, {64, 72}, {72, 65});
-  l.errors.push_back({"baddbmm", [] { baddbmm(zeros({2, 2, 2}), zeros({2, 3}), zeros({3, 2})); },
+  l.errors.push_back({"baddbmm",
+                      [] {
+                        baddbmm(zeros({2, 2, 2}), zeros({2, 3}), zeros({3, 2}));
+                      },
                       "baddbmm: [2, 2, 2] does not broadcast to [2, 2]"});
-  l.errors.push_back({"baddbmm", [] { baddbmm(zeros({2}), zeros({2}), zeros({2, 2})); },
+  l.errors.push_back({"baddbmm",
+                      [] {
+                        baddbmm(zeros({2}), zeros({2}), zeros({2, 2}));
+                      },
                       "baddbmm: expected at least matrices: [2] × [2, 2]"});
-  l.errors.push_back({"baddbmm", [] { baddbmm(zeros({2}, {.dtype = int64}), zeros({2, 2}), zeros({2, 2})); },
+  l.errors.push_back({"baddbmm",
+                      [] {
+                        baddbmm(zeros({2}, {.dtype = int64}), zeros({2, 2}), zeros({2, 2}));
+                      },
                       "baddbmm: dtypes differ: int64 + float32"});
   add_product(l, "2-D", {3, 5}, {5, 4});
   add_product(l, "one row", {1, 7}, {7, 3});
