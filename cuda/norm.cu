@@ -178,10 +178,9 @@ __global__ void __launch_bounds__(S::threads, kResident<S>)
     c[0] = S::sum(c[0], part);
     c[1] = S::sum(c[1], part);
     a.coefficients(r, c);
-    c[0] *= r, c[1] *= r;
     // Result.
 #pragma unroll
-    for (int e = 0; e < S::E; ++e) g[e] = g[e] * r - c[0] - v[e] * c[1];
+    for (int e = 0; e < S::E; ++e) g[e] = (g[e] - c[0] - v[e] * c[1]) * r;
     if (dsum) {
       load_row<S>(dsum + row * n, n, v);
 #pragma unroll
