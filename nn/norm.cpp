@@ -15,11 +15,16 @@ const char* python(bool v) { return v ? "True" : "False"; }
 }  // namespace
 
 std::pair<Tensor, Tensor> Norm::add(const Tensor& x, const Tensor& residual) const {
-  const Tensor sum = x + residual;
+  const Tensor sum = ResidualStream{x, residual}.sum();
   return {sum, forward(sum)};
 }
 
-Tensor ResidualStream::sum() const { return branch.defined() ? x + branch : x; }
+Tensor ResidualStream::sum() const {
+  if (!branch.defined()) return x;
+  check(x.shape() == branch.shape(), "ResidualStream: input ", x.shape(), " and residual ", branch.shape(),
+        " differ in shape");
+  return x + branch;
+}
 
 std::pair<Tensor, Tensor> ResidualStream::add_norm(const Norm& norm) const {
   return branch.defined() ? norm.add(x, branch) : std::pair{x, norm.forward(x)};

@@ -10,7 +10,7 @@ namespace weft {
 class Norm : public Module {
  public:
   /// {x + residual, forward(x + residual)}: a residual stream's next state and what the next layer takes of it.
-  /// residual: x's shape. Where a norm has a kernel for the two, one walk over memory.
+  /// residual: x's shape, or an Error. Where a norm has a kernel for the two, one walk over memory.
   virtual std::pair<Tensor, Tensor> add(const Tensor& x, const Tensor& residual) const;
 };
 

@@ -194,7 +194,8 @@ Tensor AttentionLayers::Pass::position_bias() {
   } else {
     own = (*m_.rel_pos_)(n_, memories_ + seen_ + n_, device_);
   }
-  if (bias_.defined() && bias_.size(-1) == n_ && own.size(-1) > n_) bias_ = pad(bias_, {own.size(-1) - n_, 0});
+  if (bias_.defined() && bias_.size(-1) == n_ && n_ > 1 && own.size(-1) > n_)
+    bias_ = pad(bias_, {own.size(-1) - n_, 0});
   return bias_ = bias_.defined() ? bias_ + own : own;
 }
 
@@ -244,12 +245,12 @@ const std::vector<int64_t>& AttentionLayers::Pass::order() const {
 }
 
 // The norm that the stream goes into right after the addition of this step's sublayer, which may join it; null where
-// something stands between the two, or where the norm wants a condition too.
+// something stands between the two, or where the norm may want the call's condition too.
 const Norm* AttentionLayers::Pass::norm_after(size_t step) const {
   const AttentionLayersConfig& c = m_.config_;
   const Layer& layer = *m_.layers_[static_cast<size_t>(order()[step])];
   if (!layer.residual->is_addition() || layer.norms.after_residual || c.num_residual_streams > 1) return nullptr;
-  if (c.use_adaptive_layernorm || c.use_adaptive_rmsnorm) return nullptr;
+  if (condition_.defined()) return nullptr;
   if (step + 1 == order().size()) return c.softclamp_output || c.resi_dual ? nullptr : m_.final_norm_.get();
   const int64_t next = order()[step + 1], layers = static_cast<int64_t>(m_.layers_.size());
   if (next < 0 || next >= layers || inject_.defined() || c.unet_skips) return nullptr;

@@ -25,7 +25,8 @@ struct Call {
                                   ///< layers count 0, 1, ...
   std::optional<Rotation> rotary_pos_emb = {};  ///< turns queries and keys, in place of what the layers make of pos
   Tensor context_pos = {};                      ///< positions [m] or [b, m] of the context, for rotary cross-attention
-  Tensor attn_bias = {};                        ///< broadcasts to [b, h, n, n], added to the scores
+  Tensor attn_bias = {};                        ///< broadcasts to [b, h, n, n], added to the scores; one n > 1 wide
+                                                ///< leaves those of earlier keys (memories, a cache's) as they are
   Tensor condition = {};                        ///< [b, d] or [b, n, d], for adaptive norms and scales
   Tensor in_attn_cond = {};  ///< [b, dim] or [b, n, dim], added to x before each sublayer (arXiv:2105.04090)
   std::vector<int64_t> layers_execute_order = {};  ///< in place of the configured one

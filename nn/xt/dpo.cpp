@@ -35,7 +35,7 @@ Tensor DPO::operator()(const Tensor& preferred, const Tensor& unpreferred, const
     if (!mask->defined()) continue;
     const int64_t b = preferred.size(0);
     check(mask->dtype() == boolean && (mask->shape() == Shape{b, n + 1} || mask->shape() == Shape{b, n}), name(),
-          ": expected a bool mask [", b, ", ", n + 1, "], got ", mask->dtype(), " ", mask->shape());
+          ": expected a bool mask ", Shape{b, n + 1}, " or ", Shape{b, n}, ", got ", mask->dtype(), " ", mask->shape());
   }
   const auto counted = [&](const Tensor& seq, const Tensor& given) {
     Tensor mask = logical_not(slice(call.prompt_mask, 1, 0, n));

@@ -45,14 +45,16 @@ MultiInputTransformerWrapper::MultiInputTransformerWrapper(const MultiInputTrans
 MultiInputTransformerWrapper::Output MultiInputTransformerWrapper::operator()(const NamedInputs& ids,
                                                                               const Call& given) const {
   check(ids.size() == embeds_.size(), name(), ": ", ids.size(), " inputs for ", embeds_.size(), " in num_tokens");
+  const auto& [first, first_ids] = ids[0];
+  check(first_ids.dim() == 2, name(), ": expected ids [batch, length], got ", first, " ", first_ids.shape());
   Call call = given;
   Tensor x;
   for (size_t i = 0; i < embeds_.size(); ++i) {
     const std::string& wanted = config_.num_tokens[i].first;
     const auto it = std::find_if(ids.begin(), ids.end(), [&](const auto& e) { return e.first == wanted; });
     check(it != ids.end(), name(), ": no input called ", wanted);
-    check(it->second.dim() == 2 && it->second.shape() == ids[0].second.shape(), name(), ": input ", wanted, " is ",
-          it->second.shape(), ", not [batch, length] as all");
+    check(it->second.shape() == first_ids.shape(), name(), ": expected ids of one shape, got ", first, " ",
+          first_ids.shape(), " and ", wanted, " ", it->second.shape());
     const Tensor own = embeds_[i]->forward(it->second);  // [b, n, emb_dim]
     x = x.defined() ? x + own : own;
   }

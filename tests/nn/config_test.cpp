@@ -26,8 +26,10 @@ Fields fields(OuterConfig& c) {
           {"dropout", &c.dropout}, {"sizes", &c.sizes},   {"inner", &c.inner}};
 }
 
-std::string error_of(const char* json) {
-  return test::message_of([&] { config_from_json<OuterConfig>(json, "Outer"); });
+// What reading a Config's options from this JSON says is wrong.
+template <class Config>
+std::string complaint(const std::string& json, const char* owner) {
+  return test::message_of([&] { config_from_json<Config>(json, owner); });
 }
 
 }  // namespace
@@ -51,18 +53,18 @@ TEST_CASE("config: what JSON leaves out keeps its default, and null empties an o
 }
 
 TEST_CASE("config: errors name the option") {
-  CHECK(error_of(R"({"dims": 3})") == "Outer: no option called dims; it has dim, causal, norm, dropout, sizes, inner");
-  CHECK(error_of(R"({"dim": 3.5})") == "Outer: option dim must be an integer, got 3.5");
-  CHECK(error_of(R"({"dim": 18446744073709551615})") ==
-        "Outer: option dim must be an integer, got 18446744073709551615");
-  CHECK(error_of(R"({"causal": 1})") == "Outer: option causal must be true or false, got 1");
-  CHECK(error_of(R"({"norm": null})") == "Outer: option norm must be a string, got null");
-  CHECK(error_of(R"({"sizes": [1, "2"]})") == "Outer: option sizes must be a list of integers, got a list");
-  CHECK(error_of(R"({"inner": {"dims": 3}})") == "Outer.inner: no option called dims; it has dim, theta");
-  CHECK(error_of(R"({"inner": 3})") == "Outer.inner: expected a JSON object of options, got 3");
-  CHECK(error_of("[]") == "Outer: expected a JSON object of options, got a list");
-  CHECK(error_of("{").rfind("Outer: options are not JSON: ", 0) == 0);
-  CHECK(error_of((std::string(100000, '[') + std::string(100000, ']')).c_str()) ==
+  const auto error = [](const std::string& text) { return complaint<OuterConfig>(text, "Outer"); };
+  CHECK(error(R"({"dims": 3})") == "Outer: no option called dims; it has dim, causal, norm, dropout, sizes, inner");
+  CHECK(error(R"({"dim": 3.5})") == "Outer: option dim must be an integer, got 3.5");
+  CHECK(error(R"({"dim": 18446744073709551615})") == "Outer: option dim must be an integer, got 18446744073709551615");
+  CHECK(error(R"({"causal": 1})") == "Outer: option causal must be true or false, got 1");
+  CHECK(error(R"({"norm": null})") == "Outer: option norm must be a string, got null");
+  CHECK(error(R"({"sizes": [1, "2"]})") == "Outer: option sizes must be a list of integers, got a list");
+  CHECK(error(R"({"inner": {"dims": 3}})") == "Outer.inner: no option called dims; it has dim, theta");
+  CHECK(error(R"({"inner": 3})") == "Outer.inner: expected a JSON object of options, got 3");
+  CHECK(error("[]") == "Outer: expected a JSON object of options, got a list");
+  CHECK(error("{").rfind("Outer: options are not JSON: ", 0) == 0);
+  CHECK(error(std::string(100000, '[') + std::string(100000, ']')) ==
         "Outer: expected a JSON object of options, got a list");
 }
 
@@ -95,14 +97,7 @@ TEST_CASE("config: one value for all or one each, names with numbers, lists of t
   CHECK(c.shift.at(1, 2, "shift") == 0);
   CHECK(c.dropout.at(7, 9, "dropout") == 0.5);
   CHECK_THROWS_WITH_AS(c.shift.at(0, 3, "shift"), "option shift: expected 1 or 3 values, got 2", Error);
-  const auto error = [](const char* text) {
-    try {
-      config_from_json<ListsConfig>(text, "Lists");
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string();
-  };
+  const auto error = [](const std::string& text) { return complaint<ListsConfig>(text, "Lists"); };
   CHECK(error(R"({"shift": 0.5})") == "Lists: option shift must be an integer or a list of integers, got 0.5");
   CHECK(error(R"({"vocabularies": {"a": "b"}})") ==
         "Lists: option vocabularies must be an object of integers, got an object");

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "support/message_of.h"
+
 using namespace weft;
 
 TEST_CASE("layers: start as in PyTorch and print as there") {
@@ -41,7 +43,12 @@ TEST_CASE("layers: a norm joined with the addition before it") {
     const auto [same, alone] = ResidualStream{x}.add_norm(*norm);
     CHECK(close(same, x));
     CHECK(close(alone, norm->forward(x)));
+    const std::string message = test::message_of([&] { norm->add(x, slice(branch, 1, 0, 1)); });
+    CHECK(message.substr(message.find(':') + 1) == " input [2, 3, 8] and residual [2, 1, 8] differ in shape");
   }
+  CHECK(test::message_of([&] {
+          ResidualStream{x, branch[0]}.sum();
+        }) == "ResidualStream: input [2, 3, 8] and residual [3, 8] differ in shape");
 }
 
 TEST_CASE("layers: several that read one tensor give what each gives") {

@@ -173,6 +173,32 @@ TEST_CASE("xt: flash and its alternatives give the same numbers") {
     }
 }
 
+TEST_CASE("xt: a bias as wide as the tokens counts at their keys, one of width 1 at memories too") {
+  manual_seed(12);
+  const auto random = [](const Shape& shape) { return randn(shape, {.dtype = float64}); };
+  for (const char* options :
+       {R"({})", R"({"rel_pos_bias": true})", R"({"dynamic_pos_bias": true})", R"({"alibi_pos_bias": true})"}) {
+    CAPTURE(std::string(options));
+    Encoder encoder(small_layers(options));
+    prepare(encoder);
+    const Tensor memories = random({2, 4, 12});
+    const auto added = [&](const Tensor& x, const Tensor& bias) {  // to the scores of the first layer
+      const auto scores = [&](const Tensor& given) {
+        LayerIntermediates kept;
+        encoder(x, {.mems = {memories, memories}, .attn_bias = given, .return_attn = true}, &kept);
+        return kept.attn_intermediates.at(0).pre_softmax_attn;
+      };
+      return scores(bias) - scores({});
+    };
+    const Tensor wide = random({2, 2, 3, 3});
+    CHECK(difference(added(random({2, 3, 12}), wide), cat({zeros({2, 2, 3, 4}, {.dtype = float64}), wide}, 3)) < 1e-12);
+    for (const int64_t n : {1, 3}) {
+      const Tensor narrow = random({2, 2, n, 1});
+      CHECK(difference(added(random({2, n, 12}), narrow), expand(narrow, {2, 2, n, 4 + n}).contiguous()) < 1e-12);
+    }
+  }
+}
+
 TEST_CASE("xt: a query that may see nothing gives 0") {
   manual_seed(11);
   for (const char* options :

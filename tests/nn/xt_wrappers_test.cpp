@@ -149,6 +149,56 @@ TEST_CASE("xt: training with every kind of dropout, forgetful masks and recyclin
         }) == "TransformerWrapper: recycling needs recycle_steps in evaluation mode");
 }
 
+TEST_CASE("xt: a given mask and mask_prob both count") {
+  manual_seed(47);
+  const auto net = language_model(true, 8);
+  AutoregressiveWrapper wrapper({.net = net, .mask_prob = 0.8});  // of 9 tokens 7 are hidden: all but the first
+  const Tensor x = randint(0, 11, {2, 9}), not_first = logical_not(mask_of(8, {0, 1}));  // row 1 may not see the first
+  const Tensor seen = logical_and(not_first, mask_of(8, {1, 1}));
+  const std::pair<Call, Call> calls[] = {
+      {{.mask = not_first}, {.mask = not_first, .self_attn_kv_mask = seen}},
+      {{.self_attn_kv_mask = not_first}, {.self_attn_kv_mask = seen}},
+  };
+  for (const auto& [given, both] : calls)
+    CHECK(difference(wrapper.loss(x, given).outputs.logits[0], (*net)(slice(x, 1, 0, -1), both)) < 1e-12);
+}
+
+TEST_CASE("xt: wrong inputs of preference optimisation") {
+  const auto net = [] { return small_model("{}"); };
+  const DPO dpo({.policy_model = net(), .ref_model = net()});
+  const Tensor x = randint(0, 11, {2, 5}), y = randint(0, 11, {2, 5}), prompt = mask_of(5, {2, 3});
+  const auto fails = [&](const Tensor& other, const DPO::Call& call) {
+    return message_of([&] { dpo(x, other, call); });
+  };
+  CHECK(fails(y, {.prompt_mask = prompt}).empty());
+  CHECK(fails(y, {.prompt_mask = prompt, .preferred_seq_mask = mask_of(4, {4, 3})}).empty());
+  CHECK(fails(slice(y, 1, 0, 4), {.prompt_mask = prompt}) ==
+        "DPO: expected two sequences of one shape [batch, length], got [2, 5] and [2, 4]");
+  CHECK(fails(y, {}) == "DPO: a prompt_mask is needed");
+  CHECK(fails(y, {.prompt_mask = prompt.to(int64)}) == "DPO: expected a bool mask [2, 5] or [2, 4], got int64 [2, 5]");
+  const Tensor three = mask_of(3, {3, 1});
+  const std::string wrong_length = "DPO: expected a bool mask [2, 5] or [2, 4], got bool [2, 3]";
+  CHECK(fails(y, {.prompt_mask = three}) == wrong_length);
+  CHECK(fails(y, {.prompt_mask = prompt, .preferred_seq_mask = three}) == wrong_length);
+  CHECK(fails(y, {.prompt_mask = prompt, .unpreferred_seq_mask = three}) == wrong_length);
+}
+
+TEST_CASE("xt: wrong inputs of a model of several token streams") {
+  const MultiInputTransformerWrapper model(
+      {.num_tokens = {{"a", 5}, {"b", 7}}, .max_seq_len = 8, .attn_layers = make<Encoder>(small_layers("{}"))});
+  const auto ids = [](const Shape& shape) { return zeros(shape, {.dtype = int64}); };
+  const auto fails = [&](const NamedInputs& x) { return message_of([&] { model(x); }); };
+  const std::string name = "MultiInputTransformerWrapper: ";
+  CHECK(fails({{"b", ids({2, 3})}, {"a", ids({2, 3})}}).empty());
+  CHECK(fails({{"a", ids({2, 3})}}) == name + "1 inputs for 2 in num_tokens");
+  CHECK(fails({{"a", ids({2, 3})}, {"c", ids({2, 3})}}) == name + "no input called b");
+  CHECK(fails({{"a", ids({2, 3})}, {"b", ids({2, 4})}}) ==
+        name + "expected ids of one shape, got a [2, 3] and b [2, 4]");
+  CHECK(fails({{"b", ids({2, 4})}, {"a", ids({2, 3})}}) ==
+        name + "expected ids of one shape, got b [2, 4] and a [2, 3]");
+  CHECK(fails({{"a", ids({6})}, {"b", ids({6})}}) == name + "expected ids [batch, length], got a [6]");
+}
+
 TEST_CASE("xt: half precision keeps its angles") {
   manual_seed(46);
   const auto net = language_model(true, 64, R"({"rotary_xpos": true, "rotary_emb_dim": 4, "rel_pos_bias": true})");
