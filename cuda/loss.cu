@@ -40,9 +40,10 @@ struct Seen {
   C along = 0, weights = 0;
 
   template <int M>
-  __device__ void add(const Classes<C>& a, int64_t i, const RawPack<T, M>& raw) {
+  __device__ void add(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) {
     C v[M];
-    raw.get(v);
+#pragma unroll
+    for (int j = 0; j < M; ++j) v[j] = widen(raw.v[j]);
     exps.add(v);
     if (!(a.all > C(0))) return;
 #pragma unroll
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     const T* row = logits + r * a.stride;
     Seen<T> seen;
-    each_in_row<V, G>(row, a.n, team.thread(), [&](int, int64_t i, const auto& raw) { seen.add(a, i, raw); });
+    each_in_row<V, G>(row, a.n, team.thread(), [&](int64_t, int64_t i, const auto& raw) { seen.add(a, i, raw); });
     const C sum = log_sum_exp(team, seen, a.all > C(0));
     if (team.thread() == 0) {
       loss[r] = row_loss(a, t, widen(row[t]), sum, seen);
@@ -121,22 +122,25 @@ struct RowGradient {
     each = g * a.all;
   }
   template <class T, int M>
-  __device__ RowPack<T, M> of(const Classes<C>& a, int64_t i, const RawPack<T, M>& raw) const {
-    if (t < 0) return {};
-    C d[M];
-    raw.get(d);
+  __device__ RowPack<T, M> of(const Classes<C>& a, int64_t i, const RowPack<T, M>& raw) const {
+    C d[M] = {};
+    if (t >= 0) {
 #pragma unroll
-    for (int j = 0; j < M; ++j) d[j] = total * row_exp<T>(d[j] - lse);
-    if (each != C(0)) {
+      for (int j = 0; j < M; ++j) d[j] = total * row_exp<T>(widen(raw.v[j]) - lse);
+      if (each != C(0)) {
 #pragma unroll
-      for (int j = 0; j < M; ++j) d[j] -= each * a.factor(i + j);
+        for (int j = 0; j < M; ++j) d[j] -= each * a.factor(i + j);
+      }
+      if (t >= i && t < i + M) {
+#pragma unroll
+        for (int j = 0; j < M; ++j)
+          if (i + j == t) d[j] -= hit;
+      }
     }
-    if (t >= i && t < i + M) {
+    RowPack<T, M> out;
 #pragma unroll
-      for (int j = 0; j < M; ++j)
-        if (i + j == t) d[j] -= hit;
-    }
-    return narrow_pack<T, M>(d);
+    for (int j = 0; j < M; ++j) out.v[j] = narrow<T>(d[j]);
+    return out;
   }
 };
 
@@ -162,7 +166,7 @@ __global__ void __launch_bounds__(kThreads)
     const RowGradient<C> d(a, a.of(r), lse[r], scale[r * scale_step], spread);
     T* out = dlogits + r * a.stride;
     each_in_row<V, G>(logits + r * a.stride, a.n, team.thread(),
-                      [&](int, int64_t i, const auto& raw) { put(out, i, d.of(a, i, raw)); });
+                      [&](int64_t, int64_t i, const auto& raw) { put(out, i, d.of(a, i, raw)); });
   }
 }
 
@@ -170,11 +174,11 @@ __global__ void __launch_bounds__(kThreads)
 // between its two walks; each thread meets its own entries again, so that nobody reads what another has written.
 template <class T, int V, int G>
 __global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
-    cross_entropy_over_kernel(Classes<acc_t<T>> a, T* logits, int kept, const acc_t<T>* scale, int64_t scale_step,
+    cross_entropy_over_kernel(Classes<acc_t<T>> a, T* logits, int64_t kept, const acc_t<T>* scale, int64_t scale_step,
                               acc_t<T>* loss) {
   using C = acc_t<T>;
   extern __shared__ __align__(16) unsigned char memory[];
-  auto* keep = reinterpret_cast<RawPack<T, V>*>(memory);
+  auto* keep = reinterpret_cast<RowPack<T, V>*>(memory);
   __shared__ C part[32];
   const Team<G, C> team{part};
   const int teams = blockDim.x / G;
@@ -188,7 +192,7 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
     Seen<T> seen;
     const C logit = t < 0 ? C(0) : widen(row[t]);
     if (t >= 0) {
-      each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int k, int64_t i, const RawPack<T, M>& raw) {
+      each_in_row<V, G>(row, a.n, team.thread(), [&]<int M>(int64_t k, int64_t i, const RowPack<T, M>& raw) {
         if constexpr (M == V && V > 1) {
           if (k >= 0 && k < kept) keep[k] = raw;
         }
@@ -203,12 +207,12 @@ __global__ void __launch_bounds__(G == 32 ? kThreads : G, G == 512 ? 2 : 1)
     const RowGradient<C> d(a, t, lse, scale[r * scale_step], spread);
     const Span<V, T> span(row, a.n);
 #pragma unroll 2
-    for (int k = team.thread(); k < span.packs; k += G) {
-      const int64_t i = span.begin(k);
-      const RawPack<T, V> raw = k < kept ? keep[k] : get<V>(row, i);
+    for (int64_t k = team.thread(); k < span.packs; k += G) {
+      const int64_t i = span.head + k * V;
+      const RowPack<T, V> raw = k < kept ? keep[k] : get<V>(row, i);
       put(row, i, d.of(a, i, raw));
     }
-    const auto single = [&](int64_t i) { put(row, i, d.of(a, i, get<1>(row, i))); };
+    const auto single = [&](int64_t i) { put(row, i, d.of(a, i, RowPack<T, 1>{row[i]})); };
     for (int64_t i = team.thread(); i < span.head; i += G) single(i);
     for (int64_t i = span.tail() + team.thread(); i < a.n; i += G) single(i);
   }
@@ -304,7 +308,7 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
     using C = acc_t<T>;
     constexpr int V = kPack<T>;
     const auto a = classes<C>("cross_entropy", target, weight, ignore_index, smoothing, n, detail::row_stride(logits));
-    const auto run = [&](auto kernel, int64_t teams, int threads, int kept) {
+    const auto run = [&](auto kernel, int64_t teams, int threads, int64_t kept) {
       const auto bytes = static_cast<size_t>(kept) * 16;
       check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
                  "cross_entropy");
@@ -316,8 +320,7 @@ void cross_entropy_over(Tensor& logits, const Tensor& target, const Tensor& weig
     int device = 0, most = 0;
     check_cuda(cudaGetDevice(&device), "cross_entropy");
     check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cross_entropy");
-    run(cross_entropy_over_kernel<T, V, kWide<T>>, 1, kWide<T>,
-        static_cast<int>(std::min<int64_t>(n / V, (most - 1024) / 16)));
+    run(cross_entropy_over_kernel<T, V, kWide<T>>, 1, kWide<T>, std::min<int64_t>(n / V, (most - 1024) / 16));
   });
 }
 

@@ -9,35 +9,33 @@ namespace weft::cuda {
 /// Where the packs of a row of n elements begin, and how many they are.
 template <int V, class T>
 struct Span {
-  int64_t head = 0, n;
-  int packs;
+  int64_t head = 0, packs, n;
   __device__ Span(const T* row, int64_t n) : n(n) {
     if constexpr (V > 1) head = (V - reinterpret_cast<uintptr_t>(row) / sizeof(T) % V) % V;
     head = head < n ? head : n;
-    packs = static_cast<int>((n - head) / V);
+    packs = (n - head) / V;
   }
-  __device__ int64_t begin(int k) const { return head + int64_t{k} * V; }  // of pack k
-  __device__ int64_t tail() const { return begin(packs); }                 // where what is left begins
+  __device__ int64_t tail() const { return head + packs * V; }  // where what is left begins
 };
 
-/// f(k, i, raw) for this thread's share of a row among G threads: pack number k of V elements from element i on, or
+/// f(k, i, pack) for this thread's share of a row among G threads: pack number k of V elements from element i on, or
 /// k = -1 and a pack of one.
 template <int V, int G, class T, class F>
 __device__ void each_in_row(const T* row, int64_t n, int thread, F f) {
   const Span<V, T> span(row, n);
-  const auto* packs = reinterpret_cast<const RawPack<T, V>*>(row + span.head);
+  const auto* packs = reinterpret_cast<const RowPack<T, V>*>(row + span.head);
   constexpr int kLoads = 4;  // packs that a thread has under way
-  for (int k = thread; k < span.packs; k += kLoads * G) {
-    RawPack<T, V> raw[kLoads];
+  for (int64_t k = thread; k < span.packs; k += kLoads * G) {
+    RowPack<T, V> raw[kLoads];
 #pragma unroll
     for (int u = 0; u < kLoads; ++u)
       if (k + u * G < span.packs) raw[u] = packs[k + u * G];
 #pragma unroll
     for (int u = 0; u < kLoads; ++u)
-      if (k + u * G < span.packs) f(k + u * G, span.begin(k + u * G), raw[u]);
+      if (k + u * G < span.packs) f(k + u * G, span.head + (k + u * G) * V, raw[u]);
   }
-  for (int64_t i = thread; i < span.head; i += G) f(-1, i, RawPack<T, 1>({row[i]}));
-  for (int64_t i = span.tail() + thread; i < n; i += G) f(-1, i, RawPack<T, 1>({row[i]}));
+  for (int64_t i = thread; i < span.head; i += G) f(int64_t{-1}, i, RowPack<T, 1>{row[i]});
+  for (int64_t i = span.tail() + thread; i < n; i += G) f(int64_t{-1}, i, RowPack<T, 1>{row[i]});
 }
 
 template <int M, class T>
@@ -45,8 +43,8 @@ __device__ void put(T* row, int64_t i, const RowPack<T, M>& v) {
   *reinterpret_cast<RowPack<T, M>*>(row + i) = v;
 }
 template <int M, class T>
-__device__ RawPack<T, M> get(const T* row, int64_t i) {
-  return *reinterpret_cast<const RawPack<T, M>*>(row + i);
+__device__ RowPack<T, M> get(const T* row, int64_t i) {
+  return *reinterpret_cast<const RowPack<T, M>*>(row + i);
 }
 
 /// A warp or a block of G threads, and its sums. part: shared memory for a value a warp.
@@ -91,20 +89,14 @@ struct ExpSum {
   __device__ void add(const C (&v)[M]) {
     C high = top;
 #pragma unroll
-    for (int j = 0; j < M; ++j) high = ::fmax(v[j], high);
+    for (int j = 0; j < M; ++j) high = v[j] > high ? v[j] : high;
     if (high > top) {
       sum *= row_exp<T>(top - high);
       top = high;
     }
     if (top == minus_infinity<C>()) return;
-    C e[M];
 #pragma unroll
-    for (int j = 0; j < M; ++j) e[j] = row_exp<T>(v[j] - top);
-#pragma unroll
-    for (int step = M / 2; step > 0; step /= 2)
-#pragma unroll
-      for (int j = 0; j < step; ++j) e[j] += e[j + step];
-    sum += e[0];
+    for (int j = 0; j < M; ++j) sum += row_exp<T>(v[j] - top);
   }
   /// That of all threads of the team.
   template <int G>

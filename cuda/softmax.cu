@@ -106,16 +106,15 @@ __global__ void __launch_bounds__(G)
   const Team<G, C> team{part};
   WEFT_ROW_LOOP(r, rows) {
     const bool* present = mask.row(r);
-    const auto masked = [&](C v, int64_t i) { return present && !present[i * mask.stride] ? none : v; };
+    const auto value = [&](T raw, int64_t i) { return present && !present[i * mask.stride] ? none : widen(raw); };
     // The largest entry and the sum of exponentials.
     ExpSum<T> seen;
     C nan = 0;
-    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
+    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
       C v[M];
-      raw.get(v);
 #pragma unroll
       for (int j = 0; j < M; ++j) {
-        v[j] = masked(v[j], i + j);
+        v[j] = value(raw.v[j], i + j);
         nan += v[j] != v[j] || v[j] == -none ? v[j] - v[j] : C(0);
       }
       seen.add(v);
@@ -125,15 +124,14 @@ __global__ void __launch_bounds__(G)
     const bool empty = seen.top == none || nan != nan;
     const C fill = empty_value(nan, log), shift = seen.top + ::log(seen.sum), scale = C(1) / seen.sum;
     // The result.
-    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
-      C v[M];
-      raw.get(v);
+    each_in_row<V, G>(x + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      RowPack<T, M> out;
 #pragma unroll
       for (int j = 0; j < M; ++j) {
-        v[j] = masked(v[j], i + j);
-        v[j] = empty ? fill : log ? v[j] - shift : ::exp(v[j] - seen.top) * scale;
+        const C v = value(raw.v[j], i + j);
+        out.v[j] = narrow<T>(empty ? fill : log ? v - shift : ::exp(v - seen.top) * scale);
       }
-      put(y + r * n, i, narrow_pack<T, M>(v));
+      put(y + r * n, i, out);
     });
   }
 }
@@ -147,20 +145,24 @@ __global__ void __launch_bounds__(G)
   const Team<G, C> team{part};
   WEFT_ROW_LOOP(r, rows) {
     C total = 0;
-    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
-      C p[M], g[M];
-      raw.get(p), get<M>(dy + r * n, i).get(g);
+    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      const RowPack<T, M> upstream = get<M>(dy + r * n, i);
 #pragma unroll
-      for (int j = 0; j < M; ++j) total += !log ? p[j] * g[j] : p[j] == none ? C(0) : g[j];
+      for (int j = 0; j < M; ++j) {
+        const C p = widen(raw.v[j]), g = widen(upstream.v[j]);
+        total += !log ? p * g : p == none ? C(0) : g;
+      }
     });
     total = team.sum(total);
-    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int, int64_t i, const RawPack<T, M>& raw) {
-      C p[M], g[M];
-      raw.get(p), get<M>(dy + r * n, i).get(g);
+    each_in_row<V, G>(y + r * n, n, team.thread(), [&]<int M>(int64_t, int64_t i, const RowPack<T, M>& raw) {
+      const RowPack<T, M> upstream = get<M>(dy + r * n, i);
+      RowPack<T, M> out;
 #pragma unroll
-      for (int j = 0; j < M; ++j)
-        g[j] = !log ? p[j] * (g[j] - total) : p[j] == none ? C(0) : g[j] - ::exp(p[j]) * total;
-      put(dx + r * n, i, narrow_pack<T, M>(g));
+      for (int j = 0; j < M; ++j) {
+        const C p = widen(raw.v[j]), g = widen(upstream.v[j]);
+        out.v[j] = narrow<T>(!log ? p * (g - total) : p == none ? C(0) : g - ::exp(p) * total);
+      }
+      put(dx + r * n, i, out);
     });
   }
 }
