@@ -56,9 +56,9 @@ using BackwardFn = std::function<Tensors(const Tensors& dy, const Tensors& y)>;
 bool must_record(const Tensors& inputs);
 void record(const char* name, Tensors& outputs, const Tensors& inputs, BackwardFn backward, bool wants_outputs);
 
-/// Tells where the operation that made outputs would like their gradients to be: in the tensors that make gives, one
-/// for each, such as the parts of one buffer. It has to take gradients that lie elsewhere all the same.
-void offer_room(const Tensors& outputs, std::function<Tensors()> make);
+/// Says that the operation that made parts, recorded or not, will join their gradients along dim: gradient_like() then
+/// gives places beside each other. It has to take gradients that lie elsewhere all the same.
+void will_join(const Tensors& parts, int64_t dim);
 /// An uninitialised tensor for the gradient of x: of its shape, dtype and device, and where the operation that made x
 /// would like it. Such a place is given once in a sweep.
 Tensor gradient_like(const Tensor& x);

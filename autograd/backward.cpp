@@ -44,6 +44,23 @@ void check_version(const std::weak_ptr<Storage>& storage, uint32_t version, cons
   }
 }
 
+// One buffer for the gradients of all outputs, in parts as they are.
+Tensors room_for(const Node& node) {
+  const int64_t dim = node.joins_along;
+  const Node::Output& first = node.outputs[0];
+  Shape whole = first.shape;
+  whole[dim] = 0;
+  for (const Node::Output& out : node.outputs) whole[dim] += out.shape[dim];
+  const Tensor room = empty(whole, first.dtype, first.device);
+  Tensors parts;
+  int64_t at = 0;
+  for (const Node::Output& out : node.outputs) {
+    parts.push_back(as_strided_raw(room, out.shape, room.strides(), at * room.strides()[dim]));
+    at += out.shape[dim];
+  }
+  return parts;
+}
+
 class Sweep;
 thread_local Sweep* t_sweep = nullptr;  // the innermost that runs on this thread
 
@@ -73,12 +90,12 @@ class Sweep {
   /// From here on gradients are handed over, and none is added to .grad(), even where nothing was captured.
   void hand_over() { capturing_ = true; }
 
-  /// Output `index` of node gets a gradient: the place that node would like it in, once; undefined where it has none,
-  /// or its backward will not run.
-  Tensor take_room(Node& node, int index) {
-    if (!node.make_room || !goes_on(node)) return {};
+  /// Output `index` of node gets a gradient: its place in the buffer of all of them, once; undefined where node does
+  /// not join them, or its backward will not run.
+  Tensor take_room(const Node& node, int index) {
+    if (node.joins_along < 0 || !goes_on(node)) return {};
     Tensors& room = rooms_[&node];
-    if (room.empty()) room = node.make_room();
+    if (room.empty()) room = room_for(node);
     return std::exchange(room[static_cast<size_t>(index)], Tensor());
   }
 
@@ -298,7 +315,8 @@ class Sweep {
   const uint64_t since_;
   bool capturing_ = false;
   std::vector<std::shared_ptr<Node>> roots_, order_;
-  std::unordered_map<Node*, Tensors> grads_, rooms_;
+  std::unordered_map<Node*, Tensors> grads_;
+  std::unordered_map<const Node*, Tensors> rooms_;
   std::vector<Capture> captured_;
   std::unordered_set<Node*> wanted_, needed_;
 };
@@ -332,8 +350,8 @@ Tensors backward_inside(const Tensor& y, const Tensor& dy, const Tensors& x, uin
 
 // --- where gradients lie ---------------------------------------------------------------------------------------------
 
-void detail::offer_room(const Tensors& outputs, std::function<Tensors()> make) {
-  if (!outputs.empty() && outputs[0].impl().autograd) outputs[0].impl().autograd->node->make_room = std::move(make);
+void detail::will_join(const Tensors& parts, int64_t dim) {
+  if (!parts.empty() && parts[0].impl().autograd) parts[0].impl().autograd->node->joins_along = dim;
 }
 
 Tensor detail::gradient_like(const Tensor& x) {

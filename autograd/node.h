@@ -44,10 +44,10 @@ struct Node {
   /// dy: one per output (zeros where nothing arrived); y: the outputs where asked for; returns one per input.
   std::function<Tensors(const Tensors& dy, const Tensors& y)> backward;
   bool wants_outputs = false;
-  std::function<Tensors()> make_room;  // see detail::offer_room; none where nothing was offered
-  bool done = false;                   // swept without retain_graph: its closure is gone
-  bool anchor = false;                 // stands for what a checkpointed function uses besides its inputs
-  std::weak_ptr<TensorImpl> leaf;      // set for the node that stands for a leaf: where its gradient goes
+  int64_t joins_along = -1;  // the dimension that the outputs' gradients will be joined along, see detail::will_join
+  bool done = false;         // swept without retain_graph: its closure is gone
+  bool anchor = false;       // stands for what a checkpointed function uses besides its inputs
+  std::weak_ptr<TensorImpl> leaf;  // set for the node that stands for a leaf: where its gradient goes
 
   Node() = default;
   ~Node();  // takes long chains apart without recursion

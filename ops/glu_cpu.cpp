@@ -18,10 +18,10 @@ void glu_backward(Gate f, const Tensor& value, const Tensor& gate, const Tensor&
       if constexpr (!std::is_integral_v<C>) {
         map<C, C>([f](C d, C g) { return d * f(g).value; }, dy, gate, dvalue);
         map<C, C, C>([f](C d, C v, C g) { return d * v * f(g).slope; }, dy, value, gate, dgate);
-        if (y.defined()) map<C, C>([f](C v, C g) { return v * f(g).value; }, value, gate, y);
       }
     });
   });
+  if (y.defined()) glu(f, value, gate, y);
 }
 
 }  // namespace weft::cpu

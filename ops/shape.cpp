@@ -389,9 +389,7 @@ Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t dim) {
         x.shape()[dim]);
   const Tensors out =
       record("split", parts, {x}, [dim](const Tensors& dy) -> Grads { return {detail::joined(dy, dim)}; });
-  detail::offer_room(out, [sizes, dim, shape = x.shape(), dtype = x.dtype(), device = x.device()] {
-    return split(empty(shape, dtype, device), sizes, dim);
-  });
+  detail::will_join(out, dim);
   return out;
 }
 

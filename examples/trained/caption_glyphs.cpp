@@ -62,15 +62,7 @@ struct Captioner : Module {
   std::shared_ptr<xt::AutoregressiveWrapper> decoder;
 
   explicit Captioner(const Options& options) {
-    xt::AttentionLayersConfig layers{.dim = options.dim,
-                                     .depth = options.depth,
-                                     .heads = 4,
-                                     .use_rmsnorm = true,
-                                     .attn_dim_head = 32,
-                                     .attn_dropout = options.dropout,
-                                     .ff_mult = 2,
-                                     .ff_glu = true,
-                                     .ff_dropout = options.dropout};
+    xt::AttentionLayersConfig layers = encoder_layers(options);
     encoder = make<ViTransformerWrapper>({
         .image_size = kGlyphSize,
         .patch_size = options.patch,

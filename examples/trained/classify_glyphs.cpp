@@ -19,17 +19,7 @@ ViTransformerWrapper make_model(const GlyphOptions& options) {
       .patch_size = options.patch,
       .num_classes = kGlyphClasses,
       .channels = 1,
-      .attn_layers = make<Encoder>({
-          .dim = options.dim,
-          .depth = options.depth,
-          .heads = 4,
-          .use_rmsnorm = true,
-          .attn_dim_head = 32,
-          .attn_dropout = options.dropout,
-          .ff_mult = 2,
-          .ff_glu = true,
-          .ff_dropout = options.dropout,
-      }),
+      .attn_layers = make<Encoder>(encoder_layers(options)),
   });
 }
 

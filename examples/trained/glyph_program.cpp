@@ -15,6 +15,18 @@ void GlyphOptions::add_to(CLI::App& app) {
   app.add_option("--dropout", dropout, "of attention weights and hidden features")->capture_default_str();
 }
 
+xt::AttentionLayersConfig encoder_layers(const GlyphOptions& options) {
+  return {.dim = options.dim,
+          .depth = options.depth,
+          .heads = 4,
+          .use_rmsnorm = true,
+          .attn_dim_head = 32,
+          .attn_dropout = options.dropout,
+          .ff_mult = 2,
+          .ff_glu = true,
+          .ff_dropout = options.dropout};
+}
+
 GlyphData prepare(const GlyphOptions& options) {
   set_num_threads(static_cast<int>(options.training.threads));
   manual_seed(static_cast<uint64_t>(options.training.seed));

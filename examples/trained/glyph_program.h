@@ -3,6 +3,7 @@
 
 #include <weft/examples/trained/glyphs.h>
 #include <weft/examples/trained/training.h>
+#include <weft/nn/xt.h>
 
 namespace weft::examples {
 
@@ -14,6 +15,9 @@ struct GlyphOptions {
 
   void add_to(CLI::App& app);
 };
+
+// Of the vision transformer.
+xt::AttentionLayersConfig encoder_layers(const GlyphOptions& options);
 
 // Sets the threads and the seed, loads the images and says what they are.
 GlyphData prepare(const GlyphOptions& options);

@@ -162,7 +162,7 @@ TEST_CASE("gated units: gradients of both parts are written where they are joine
   for (const Storage* storage : of_parts) CHECK(storage == joined.impl().storage.get());
 }
 
-TEST_CASE("gated units: inputs that need no gradient cost none") {
+TEST_CASE("gated units: the weight's gradient where the inputs need none") {
   const Tensor value = randn({6, 8}), gate = randn({6, 8}), w = randn({5, 8}).requires_grad_();
   const Tensor dy = randn({6, 5});
   const Tensor got = grad({swiglu_linear(value, gate, w)}, {w}, {dy})[0];

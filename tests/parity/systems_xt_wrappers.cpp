@@ -20,12 +20,19 @@ using namespace weft::xt;
 
 // --- wrappers
 
+// A wrapper's options with the layers that it wraps.
+template <class Config>
+Config with_layers(Json config, const char* owner) {
+  const auto attn_layers = layers_of(config);
+  auto options = read_config<Config>(config, owner);
+  options.attn_layers = attn_layers;
+  return options;
+}
+
 Subject transformer(const Json& given) {
   Json config = given;
-  const auto attn_layers = layers_of(config);
   const Json token_emb = extract(config, "token_emb"), to_logits = extract(config, "to_logits");
-  auto options = read_config<TransformerWrapperConfig>(config, "TransformerWrapper");
-  options.attn_layers = attn_layers;
+  auto options = with_layers<TransformerWrapperConfig>(config, "TransformerWrapper");
   if (!token_emb.is_null()) options.token_emb = build_nested_module(kPackage, token_emb);
   if (!to_logits.is_null()) options.to_logits = build_nested_module(kPackage, to_logits);
   const auto m = std::make_shared<TransformerWrapper>(options);
@@ -41,11 +48,8 @@ Subject transformer(const Json& given) {
 }
 
 Subject vit(const Json& given) {
-  Json config = given;
-  const auto attn_layers = layers_of(config);
-  auto options = read_config<ViTransformerWrapperConfig>(config, "ViTransformerWrapper");
-  options.attn_layers = attn_layers;
-  const auto m = std::make_shared<ViTransformerWrapper>(options);
+  const auto m =
+      std::make_shared<ViTransformerWrapper>(with_layers<ViTransformerWrapperConfig>(given, "ViTransformerWrapper"));
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
             a.bind({"img", "return_embeddings", "return_logits_and_embeddings"});
@@ -107,11 +111,9 @@ Subject autoregressive(const Json& given) {
 
 Subject continuous(const Json& given) {
   Json config = given;
-  const auto attn_layers = layers_of(config);
   drop(config, {"emb_dim"});  // read by nobody in 2.0.4
-  auto options = read_config<ContinuousTransformerWrapperConfig>(config, "ContinuousTransformerWrapper");
-  options.attn_layers = attn_layers;
-  const auto m = std::make_shared<ContinuousTransformerWrapper>(options);
+  const auto m = std::make_shared<ContinuousTransformerWrapper>(
+      with_layers<ContinuousTransformerWrapperConfig>(config, "ContinuousTransformerWrapper"));
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
             a.bind({"x", "return_embeddings", "return_intermediates", "return_mems", "mask", "return_attn", "mems",
@@ -164,11 +166,8 @@ Factory loss_of(const char* owner) {
 }
 
 Subject multi_input(const Json& given) {
-  Json config = given;
-  const auto attn_layers = layers_of(config);
-  auto options = read_config<MultiInputTransformerWrapperConfig>(config, "MultiInputTransformerWrapper");
-  options.attn_layers = attn_layers;
-  const auto m = std::make_shared<MultiInputTransformerWrapper>(options);
+  const auto m = std::make_shared<MultiInputTransformerWrapper>(
+      with_layers<MultiInputTransformerWrapperConfig>(given, "MultiInputTransformerWrapper"));
   return {
       m, [m](Arguments& a) -> Tensors {
         no_method(a);
@@ -187,11 +186,8 @@ Subject multi_input(const Json& given) {
 }
 
 Subject xval(const Json& given) {
-  Json config = given;
-  const auto attn_layers = layers_of(config);
-  auto options = read_config<XValTransformerWrapperConfig>(config, "XValTransformerWrapper");
-  options.attn_layers = attn_layers;
-  const auto m = std::make_shared<XValTransformerWrapper>(options);
+  const auto m = std::make_shared<XValTransformerWrapper>(
+      with_layers<XValTransformerWrapperConfig>(given, "XValTransformerWrapper"));
   return {m, [m](Arguments& a) -> Tensors {
             no_method(a);
             a.bind({"x", "x_num", "return_embeddings", "return_intermediates", "return_mems", "mask", "return_attn",
